@@ -1,0 +1,1 @@
+"""Parts that know nothing of DreamerV2 and could serve another agent unchanged."""
