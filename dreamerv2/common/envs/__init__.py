@@ -96,9 +96,10 @@ def make(
                 rest, name=task, num=num, seed=seed, time_limit=time_limit, **options
             )
         limit = atari.step_limit(action_repeat, time_limit)
-        env = _build(atari.constructor(rest, **options), time_limit=limit, **common)
-        env.action_repeat = action_repeat  # The repeats are taken inside the preprocessing.
-        return env
+        game = atari.constructor(rest, **options)
+        return _build(
+            game, action_repeat=action_repeat, time_limit=limit, repeats_itself=True, **common
+        )
     if suite == "gym":
         from dreamerv2.common.envs import gym
 
@@ -173,7 +174,8 @@ def _build(
     time_limit: int,
     size: tuple[int, int],
     name: str,
-    action_repeat: int = 1,
+    action_repeat: int,
+    repeats_itself: bool = False,
 ) -> VecEnv:
     def constructor(index: int) -> Callable[[], Any]:
         def construct() -> Any:
@@ -183,7 +185,7 @@ def _build(
                 build(),
                 name=name,
                 index=index,
-                action_repeat=action_repeat,
+                action_repeat=1 if repeats_itself else action_repeat,
                 time_limit=time_limit,
                 size=size,
             )

@@ -79,14 +79,17 @@ def constructor(
       full_actions: All 18 actions instead of those that the game reacts to.
 
     Raises:
-      UserError: If there is no such game.
+      UserError: If there is no such game, or by the function, if the game has no no-op.
     """
     name = rom(game)
 
     def make() -> Any:
+        import ale_py
         from ale_py.env import AtariEnv
         from gymnasium.wrappers import AtariPreprocessing
 
+        # Without this ALE prints a banner for every environment.
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         env = AtariEnv(
             name,
             obs_type="grayscale" if grayscale else "rgb",
@@ -94,6 +97,11 @@ def constructor(
             repeat_action_probability=sticky,
             full_action_space=full_actions,
         )
+        if noops and env.get_action_meanings()[0] != "NOOP":
+            raise UserError(
+                f"the game {name!r} has no no-op among its actions, but atari_noops is {noops}: "
+                "set atari_noops to 0 or atari_full_actions to True"
+            )
         return AtariPreprocessing(
             env,
             noop_max=noops,
@@ -139,9 +147,11 @@ def native(
       UserError: If there is no such game.
     """
     cartridge = rom(game)
+    import ale_py
     from ale_py.vector_env import AtariVectorEnv
     from gymnasium.vector import AutoresetMode
 
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     vector = AtariVectorEnv(
         cartridge,
         num,

@@ -70,16 +70,15 @@ class Catch(gymnasium.Env):
     """A ball falls and vanishes; the paddle must stand where it lands.
 
     The world has 8 by 8 cells. The ball (red) starts at the top of a random column and is visible
-    in the first three observations only. The paddle (green), two cells wide, starts in the
-    middle of the bottom row and moves one cell per step: left, stay or right. After 10 steps the
-    ball lands and is shown once more; catching it gives the reward 1, all else 0. A perfect agent
-    has the mean return 1, a random one about 0.25; without memory of the ball the best is below
-    0.7.
+    in the first two observations only. The paddle (green), two cells wide, starts anywhere in the
+    bottom row and moves one cell per step: left, stay or right. After 10 steps the ball lands and
+    is shown once more; catching it gives the reward 1, all else 0. A perfect agent has the mean
+    return 1, a random one about 0.25, and the best one that forgets the ball less than 0.7.
     """
 
     CELLS = 8
     LENGTH = 10
-    VISIBLE = 3
+    VISIBLE = 2
 
     def __init__(self) -> None:
         self.action_space = gymnasium.spaces.Discrete(3)
@@ -89,10 +88,10 @@ class Catch(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Any]]:
-        """Drop a ball in a random column."""
+        """Drop a ball in a random column, put the paddle anywhere."""
         super().reset(seed=seed)
         self._ball = int(self.np_random.integers(self.CELLS))
-        self._paddle = self.CELLS // 2 - 1
+        self._paddle = int(self.np_random.integers(self.CELLS - 1))
         self._step = 0
         return self._image(), {}
 

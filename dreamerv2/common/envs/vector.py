@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dreamerv2.common.envs.spaces import ActSpec, EnvError, ObsSpec, act_spec
+from dreamerv2.common.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -176,7 +177,10 @@ def end(processes: Sequence[Any]) -> None:
         if process.is_alive():
             process.terminate()
     for process in processes:
-        process.join()
+        process.join(5)
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def env_seeds(seed: int, num: int) -> list[int]:
@@ -223,15 +227,20 @@ def vectorize(
             )
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise EnvError(
-                f"the worker processes of the environment {name!r} did not start; a script must "
-                "create environments below `if __name__ == '__main__':`, because every worker "
-                "imports it"
+                f"the worker processes of the environment {name!r} did not start; if the error "
+                "above speaks of bootstrapping, create the environments below "
+                "`if __name__ == '__main__':`, because every worker imports the script"
             ) from error
     else:
         # The probe becomes the first environment, so that nothing is built twice.
         vector = SyncVectorEnv(
             [lambda: probe, *constructors[1:]], autoreset_mode=AutoresetMode.NEXT_STEP
         )
+        if len({id(env.unwrapped) for env in vector.envs}) < len(constructors):
+            raise UserError(
+                f"the function for the environment {name!r} returned the same object twice: it "
+                "must create a new environment at every call"
+            )
     return VecEnv(
         vector,
         name=name,

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from dreamerv2.common.envs import spaces
+from dreamerv2.common.envs import observations, spaces
 from dreamerv2.common.errors import UserError
 
 
@@ -43,7 +43,7 @@ class FlatObservation(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, size: tuple[int, int], name: str, index: int) -> None:
         super().__init__(env)
         spaces.act_spec(env.action_space, name)  # Refuses what is not supported.
-        self._leaves = spaces.obs_leaves(env.observation_space, size, name)
+        self._leaves = observations.obs_leaves(env.observation_space, size, name)
         self._label = f"environment {index} of {name!r}"
         self.observation_space = gymnasium.spaces.Dict(
             {leaf.key: _space(leaf.spec) for leaf in self._leaves}
