@@ -70,7 +70,7 @@ def test_every_takes_floats_and_stays_exact_with_whole_ones():
     assert every.count(10**17) == 10**13
     assert every.count(10**17 + 9999) == 0
     seconds = Every(0.5)
-    assert [seconds(time) for time in (0.1, 0.5, 0.65, 1.0, 1.2)] == [True, False, True, False, True]
+    assert [time for time in (0.1, 0.5, 0.65, 1.0, 1.2) if seconds(time)] == [0.1, 0.65, 1.2]
 
 
 @given(st.integers(1, 50), steps)
