@@ -141,7 +141,7 @@ def make_from(
     if parallel == "native":
         raise UserError("envs_parallel 'native' exists for Atari only: use 'process' or 'none'")
     build: Callable[[], Any] = env
-    if hasattr(env, "step"):
+    if hasattr(env, "step") and not isinstance(env, type):
         if num > 1 or parallel == "process":
             raise UserError(
                 f"envs {num} with envs_parallel {parallel!r} needs a function that creates "
@@ -150,8 +150,8 @@ def make_from(
         build = lambda: env  # noqa: E731
     if not callable(build):
         raise UserError(
-            f"the environment {name!r} is a {type(env).__name__}: pass a gymnasium.Env or a "
-            "function that creates one"
+            f"the environment {name!r} is of the type {type(env).__name__}: pass a "
+            "gymnasium.Env or a function that creates one"
         )
     return _build(
         build,

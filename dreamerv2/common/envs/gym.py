@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,12 +23,21 @@ def constructor(env_id: str) -> Callable[[], gymnasium.Env]:
       processes need not repeat the user's `gymnasium.register`.
 
     Raises:
-      UserError: If the id is unknown.
+      UserError: If the id is unknown or its module cannot be imported.
     """
+    module, colon, plain_id = env_id.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"the task 'gym_{env_id}' names the module {module!r}, which cannot be imported "
+                f"({error}): install it or run where it can be found"
+            ) from error
     try:
-        spec = gymnasium.spec(env_id)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(_unknown(env_id, error)) from error
+        spec = gymnasium.spec(plain_id)
+    except gymnasium.error.Error as error:
+        raise UserError(_unknown(env_id)) from error
     return lambda: _make(spec)
 
 
@@ -42,7 +52,7 @@ def _make(spec: Any) -> gymnasium.Env:
         ) from error
 
 
-def _unknown(env_id: str, error: Exception) -> str:
+def _unknown(env_id: str) -> str:
     ids = list(gymnasium.registry)
     lower = {name.lower(): name for name in ids}
     near = [
@@ -50,11 +60,5 @@ def _unknown(env_id: str, error: Exception) -> str:
     ]
     if env_id.startswith("ALE/"):
         return f"the task 'gym_{env_id}' is an Atari game: use the suite atari, as atari_pong"
-    if isinstance(error, ImportError):
-        module = env_id.partition(":")[0]
-        return (
-            f"the task 'gym_{env_id}' names the module {module!r}, which cannot be imported "
-            f"({error}): install it or run where it can be found"
-        )
     mend = f"did you mean {' or '.join(near)}?" if near else "register it with Gymnasium first"
     return f"the task 'gym_{env_id}' is not registered with Gymnasium: {mend}"

@@ -32,5 +32,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     grows = size[0] >= image.shape[0] and size[1] >= image.shape[1]
     mode = cv2.INTER_NEAREST if grows else cv2.INTER_AREA
-    out = cv2.resize(image, (size[1], size[0]), interpolation=mode)
-    return np.asarray(out, np.uint8).reshape((*size, image.shape[2]))
+    # OpenCV averages at most four channels at a time.
+    parts = [np.ascontiguousarray(image[..., i : i + 4]) for i in range(0, image.shape[2], 4)]
+    parts = [cv2.resize(part, (size[1], size[0]), interpolation=mode) for part in parts]
+    return np.concatenate([part.reshape((*size, -1)) for part in parts], -1).astype(np.uint8)

@@ -7,16 +7,18 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 
 from dreamerv2.common.envs import observations, spaces
 from dreamerv2.common.errors import UserError
 
 
-class ActionRepeat(gymnasium.Wrapper):
+class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
     """Take every action `repeat` times: rewards are summed, the end of an episode stops it."""
 
     def __init__(self, env: gymnasium.Env, repeat: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, repeat=repeat)
+        gymnasium.Wrapper.__init__(self, env)
         self._repeat = repeat
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -30,7 +32,7 @@ class ActionRepeat(gymnasium.Wrapper):
         return obs, total, terminated, truncated, info
 
 
-class FlatObservation(gymnasium.Wrapper):
+class FlatObservation(gymnasium.Wrapper, RecordConstructorArgs):
     """Give observations as a flat dict of images and vectors; name the environment in errors.
 
     Infos are dropped: nothing reads them, and between processes they would cost more than the
@@ -41,7 +43,8 @@ class FlatObservation(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, size: tuple[int, int], name: str, index: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, size=size, name=name, index=index)
+        gymnasium.Wrapper.__init__(self, env)
         spaces.act_spec(env.action_space, name)  # Refuses what is not supported.
         self._leaves = observations.obs_leaves(env.observation_space, size, name)
         self._label = f"environment {index} of {name!r}"
