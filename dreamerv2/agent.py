@@ -1,0 +1,256 @@
+"""The agent: wires world model, actor and critic together and compiles its three entry points.
+
+One training step, top to bottom: `Agent.train` -> `Agent._update` -> `WorldModel.train` (loss,
+gradients, optimizer) -> `ActorCritic.train` (imagination, targets, losses, gradients, optimizer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from dreamerv2 import nets
+from dreamerv2.actor_critic import ActorCritic
+from dreamerv2.common.config import Config
+from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
+from dreamerv2.common.errors import UserError
+from dreamerv2.distributions import action_noise
+from dreamerv2.rssm import State
+from dreamerv2.schedules import Schedule
+from dreamerv2.world_model import Data, Metrics, WorldModel
+
+MODES = ("train", "eval")
+_ACTORS = {
+    "discrete": ("onehot",),
+    "multi_discrete": ("multi_onehot",),
+    "continuous": ("trunc_normal", "tanh_normal", "normal"),
+}
+
+
+class Agent:
+    """DreamerV2 for one observation and action space.
+
+    Args:
+        config: All settings.
+        obs_space: Shape and dtype of each observation; `log_*` keys are ignored.
+        act_space: Kind and sizes of actions.
+        seed: Seed of weights and sampling.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        obs_space: Mapping[str, ObsSpec],
+        act_space: ActSpec,
+        seed: int = 0,
+    ) -> None:
+        keras.utils.set_random_seed(seed)
+        self._config = config
+        self._act_space = act_space
+        self._discrete = act_space.kind != "continuous"
+        self._train_seeds = tf.random.Generator.from_seed(seed, "philox")
+        self._policy_seeds = tf.random.Generator.from_seed(seed + 1, "philox")
+        policy = nets.dtype_policy(config.precision)
+        shapes = {k: tuple(s.shape) for k, s in obs_space.items() if not k.startswith("log_")}
+        self.world_model = WorldModel(
+            shapes,
+            act_space.dim,
+            rssm=config.rssm,
+            encoder=config.encoder,
+            decoder=config.decoder,
+            reward_head=config.reward_head,
+            discount_head=config.discount_head,
+            pred_discount=config.pred_discount,
+            discount=config.discount,
+            grad_heads=config.grad_heads,
+            loss_scales=config.loss_scales,
+            kl=config.kl,
+            clip_rewards=config.clip_rewards,
+            opt=config.model_opt,
+            policy=policy,
+        )
+        self.behavior = ActorCritic(
+            self.world_model.rssm.feat_size,
+            act_space.sizes,
+            self._discrete,
+            actor={**config.actor, "dist": _actor_dist(config.actor.dist, act_space)},
+            critic=config.critic,
+            actor_opt=config.actor_opt,
+            critic_opt=config.critic_opt,
+            horizon=config.imag_horizon,
+            discount_lambda=config.discount_lambda,
+            actor_grad=config.actor_grad,
+            actor_grad_mix=Schedule.parse("actor_grad_mix", config.actor_grad_mix),
+            actor_ent=Schedule.parse("actor_ent", config.actor_ent),
+            slow_target=config.slow_target,
+            slow_target_update=config.slow_target_update,
+            slow_target_fraction=config.slow_target_fraction,
+            slow_baseline=config.slow_baseline,
+            reward_norm=config.reward_norm,
+            policy=policy,
+        )
+        self.jit = _resolve_jit(config.jit)
+        self._update_fn = self._compile(self._update)
+        self._act_fn = self._compile(self._act)
+        self._report_fn = self._compile(self._open_loop)
+
+    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self.jit == "off":
+            return function
+        return tf.function(function, autograph=False, jit_compile=self.jit == "xla")
+
+    def initial(self, batch_size: int) -> State:
+        """Return the policy state before the first observation of `batch_size` environments."""
+        latent = self.world_model.rssm.initial(batch_size)
+        return {**latent, "action": tf.zeros([batch_size, self._act_space.dim])}
+
+    def policy(
+        self, obs: Data, state: State | None = None, mode: str = "train"
+    ) -> tuple[tf.Tensor, State]:
+        """Choose an action for each environment.
+
+        Args:
+            obs: Observations, `reward`, `is_first`, `is_last`, `is_terminal`, each ``(N, ...)``.
+            state: What the previous call returned, or None at the start.
+            mode: `train` samples actions; `eval` takes the most likely.
+
+        Returns:
+            Float32 actions ``(N, A)`` and the state for the next call.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}.")
+        if state is None:
+            state = self.initial(len(obs["is_first"]))
+        return self._act_fn(_without_logs(obs), state, mode)
+
+    def train(
+        self, data: Data, step: int, state: State | None = None, sample: bool = True
+    ) -> tuple[State, Metrics]:
+        """Update world model, actor and critic on one batch.
+
+        Args:
+            data: Transitions with leading dimensions ``(B, T)``.
+            step: Agent steps so far, for the schedules.
+            state: Latent state before the sequences; needed only where they do not begin
+                with `is_first`.
+            sample: Whether to draw latents and actions, or to take their modes.
+
+        Returns:
+            The latent state after the sequences, and float32 scalars on the device.
+        """
+        step = tf.constant(step, tf.int64)
+        return self._update_fn(_without_logs(data), step, state, sample)
+
+    def report(self, data: Data) -> dict[str, tf.Tensor]:
+        """Predict images of a batch open-loop: 5 steps of context, then from actions alone.
+
+        Returns:
+            For each decoded image, uint8 videos ``(B, T, 3 H, W, C)``: truth above model above
+            error (grey where they agree).
+        """
+        return self._report_fn(_without_logs(data))
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Return everything that a checkpoint of the agent must hold, by name.
+
+        That is all weights, all optimizer slots and loss scales, the counter of the slow critic,
+        the reward normaliser and the state of both random generators.
+        """
+        model, behavior = self.world_model, self.behavior
+        layers = [*model.layers, behavior.actor, behavior.critic]
+        if behavior.slow_critic is not behavior.critic:
+            layers.append(behavior.slow_critic)
+        result = {f"weights/{v.path}": v.value for layer in layers for v in layer.variables}
+        optimizers = {
+            "model": model.optimizer,
+            "actor": behavior.actor_optimizer,
+            "critic": behavior.critic_optimizer,
+        }
+        for name, optimizer in optimizers.items():
+            for key, variable in optimizer.state().items():
+                result[f"optimizers/{name}/{key}"] = variable
+        result.update({f"behavior/{key}": v for key, v in behavior.state().items()})
+        result["seeds/train"] = self._train_seeds.state
+        result["seeds/policy"] = self._policy_seeds.state
+        return result
+
+    def _update(
+        self, data: Data, step: tf.Tensor, state: State | None, sample: bool
+    ) -> tuple[State, Metrics]:
+        model_seed, behavior_seed = _seeds(self._train_seeds) if sample else (None, None)
+        state, outputs, metrics = self.world_model.train(data, state, model_seed)
+        metrics.update(
+            self.behavior.train(
+                self.world_model,
+                outputs.post,
+                data["is_terminal"],
+                lambda seq: seq["reward"],
+                step,
+                behavior_seed,
+            )
+        )
+        return state, metrics
+
+    def _act(self, obs: Data, state: State, mode: str) -> tuple[tf.Tensor, State]:
+        model, config = self.world_model, self._config
+        latent_seed, action_seed, noise_seed = _seeds(self._policy_seeds, 3)
+        if mode == "eval" and config.eval_state_mean:
+            latent_seed = None
+        latent = {key: value for key, value in state.items() if key != "action"}
+        embed = model.encoder(model.preprocess(obs))
+        latent = model.rssm.obs_step(
+            latent, state["action"], embed, obs["is_first"], latent_seed
+        )
+        policy = self.behavior.actor.dist(model.rssm.get_feat(latent))
+        action = policy.mode() if mode == "eval" else policy.sample(seed=action_seed)
+        noise = config.eval_noise if mode == "eval" else config.expl_noise
+        action = action_noise(action, noise, self._act_space.sizes, self._discrete, noise_seed)
+        return action, {**latent, "action": action}
+
+    def _open_loop(self, data: Data) -> dict[str, tf.Tensor]:
+        model = self.world_model
+        keys = model.decoder.cnn_keys
+        if not keys:
+            return {}
+        seed, _ = _seeds(self._train_seeds)
+        context = min(5, data["is_first"].shape[1] // 2)
+        means = model.open_loop(data, context, seed)
+        videos = {}
+        for key in keys:
+            truth = tf.cast(data[key], tf.float32) / 255.0
+            prediction = tf.clip_by_value(means[key] + 0.5, 0.0, 1.0)
+            error = (prediction - truth + 1.0) / 2.0
+            stacked = tf.concat([truth, prediction, error], 2)
+            videos[key] = tf.cast(tf.round(stacked * 255.0), tf.uint8)
+        return videos
+
+
+def _actor_dist(dist: str, act_space: ActSpec) -> str:
+    fitting = _ACTORS[act_space.kind]
+    if dist == "auto":
+        return fitting[0]
+    if dist not in fitting:
+        raise UserError(
+            f"actor.dist is {dist!r}, but {act_space.kind} actions need "
+            f"{' or '.join(fitting)}; or leave it at auto."
+        )
+    return dist
+
+
+def _resolve_jit(jit: str) -> str:
+    """Return xla, graph or off: XLA fuses small kernels on GPUs but slows convolutions on CPUs."""
+    if jit != "auto":
+        return jit
+    return "xla" if tf.config.list_logical_devices("GPU") else "graph"
+
+
+def _seeds(generator: tf.random.Generator, number: int = 2) -> list[tf.Tensor]:
+    """Draw stateless seeds, each int32 of shape ``(2,)``."""
+    return tf.unstack(generator.uniform_full_int([number, 2], tf.int32))
+
+
+def _without_logs(data: Data) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if not key.startswith("log_")}

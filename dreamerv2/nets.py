@@ -1,0 +1,274 @@
+"""Layers shared by the world model, the actor and the critic.
+
+Every layer has an explicit `build` and takes its compute type from the dtype policy it is given
+(`float32`, `mixed_float16`, `mixed_bfloat16`); Keras' global policy is neither read nor changed.
+Norms and the parameters of output distributions are float32 under every policy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from dreamerv2 import distributions as dists
+
+tfd = tfp.distributions
+
+PRECISIONS = {"32": "float32", "16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+
+ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "none": tf.identity,
+    "elu": tf.nn.elu,
+    "relu": tf.nn.relu,
+    "gelu": tf.nn.gelu,
+    "silu": tf.nn.silu,
+    "swish": tf.nn.silu,
+    "selu": tf.nn.selu,
+    "leaky_relu": tf.nn.leaky_relu,
+    "tanh": tf.nn.tanh,
+    "sigmoid": tf.nn.sigmoid,
+    "softplus": tf.nn.softplus,
+    "mish": lambda x: x * tf.math.tanh(tf.nn.softplus(x)),
+}
+
+
+def dtype_policy(precision: int | str) -> keras.DTypePolicy:
+    """Return the dtype policy of a `precision` setting: 32, 16 or bfloat16."""
+    return keras.DTypePolicy(PRECISIONS[str(precision)])
+
+
+class Norm(keras.layers.Layer):
+    """Layer norm over the last axis in float32 (epsilon 1e-3), or nothing, by `kind`.
+
+    Input and output have shape ``(..., units)`` in the compute type.
+    """
+
+    def __init__(self, kind: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if kind not in ("none", "layer"):
+            raise ValueError(f"norm is {kind!r}; it must be none or layer.")
+        self._kind = kind
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create scale `gamma` and offset `beta`, of shape ``(units,)``."""
+        if self._kind == "layer":
+            units = (input_shape[-1],)
+            self.gamma = self.add_weight(name="gamma", shape=units, initializer="ones")
+            self.beta = self.add_weight(name="beta", shape=units, initializer="zeros")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Normalise the last axis."""
+        if self._kind == "none":
+            return x
+        gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
+        values = tf.cast(x, tf.float32)
+        mean, variance = tf.nn.moments(values, -1, keepdims=True)
+        scale = tf.math.rsqrt(variance + 1e-3)
+        return tf.cast((values - mean) * scale * gamma + beta, x.dtype)
+
+
+class Linear(keras.layers.Dense):
+    """A dense layer that can also multiply only a part of its input.
+
+    ``layer(concat([a, b]))`` equals ``layer.part(a, 0) + layer.part(b, len(a), bias=True)``. In a
+    recurrent loop the second product can so be computed for all time steps at once.
+    """
+
+    def part(self, x: tf.Tensor, start: int, bias: bool = False) -> tf.Tensor:
+        """Multiply ``(..., n)`` inputs by rows `start` to ``start + n`` of the kernel."""
+        rows = tf.cast(self.kernel, self.compute_dtype)[start : start + x.shape[-1]]
+        result = tf.linalg.matmul(tf.cast(x, self.compute_dtype), rows)
+        return result + tf.cast(self.bias, self.compute_dtype) if bias else result
+
+
+class GRUCell(keras.layers.Layer):
+    """Gated recurrent unit with layer norm over all gates.
+
+        reset, candidate, update = split(norm([x, h] @ kernel + bias))
+        candidate = tanh(sigmoid(reset) * candidate)
+        update = sigmoid(update - 1)
+        h' = update * candidate + (1 - update) * h
+
+    The offset of -1 keeps the state for longer at the start of training. The kernel has shape
+    ``(inputs + units, 3 * units)``.
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._units = units
+        self._gates = keras.layers.Dense(3 * units, name="gates", dtype=self.dtype_policy)
+        self._norm = Norm("layer", name="norm", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
+        inputs = input_shape[-1]
+        assert inputs is not None
+        self._gates.build((None, inputs + self._units))
+        self._norm.build((None, 3 * self._units))
+
+    def call(self, x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Return the next state ``(..., units)`` from inputs and state."""
+        gates = self._norm(self._gates(tf.concat([x, state], -1)))
+        reset, candidate, update = tf.split(gates, 3, -1)
+        candidate = tf.tanh(tf.sigmoid(reset) * candidate)
+        update = tf.sigmoid(update - 1.0)
+        return update * candidate + (1.0 - update) * state
+
+
+class Stack(keras.layers.Layer):
+    """Dense layers, each followed by a norm and an activation: ``(..., n) -> (..., units[-1])``.
+
+    Layers are named by `names`, for example ``("dense", "norm")`` for dense0, norm0, dense1, ...
+    """
+
+    def __init__(
+        self,
+        units: Sequence[int],
+        act: str,
+        norm: str,
+        names: tuple[str, str] = ("dense", "norm"),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._act = ACTIVATIONS[act]
+        policy = self.dtype_policy
+        dense, normed = names
+        self._dense = [
+            keras.layers.Dense(n, name=f"{dense}{i}", dtype=policy) for i, n in enumerate(units)
+        ]
+        self._norms = [
+            Norm(norm, name=f"{normed}{i}", dtype=policy) for i, _ in enumerate(units)
+        ]
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
+        shape = tuple(input_shape)
+        for dense, norm in zip(self._dense, self._norms, strict=True):
+            dense.build(shape)
+            shape = (*shape[:-1], dense.units)
+            norm.build(shape)
+        self.output_size = shape[-1]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Apply all layers."""
+        for dense, norm in zip(self._dense, self._norms, strict=True):
+            x = self._act(norm(dense(x)))
+        return x
+
+
+class Output(keras.layers.Layer):
+    """Final dense layer(s) and the distribution they parameterise.
+
+    `shape` is the event shape, `()` for scalars. Distributions (all float32):
+
+    - `mse`: normal with std 1, whose log-probability is the negative squared error over two
+      minus a constant.
+    - `normal`: normal; std ``softplus(x) + min_std``.
+    - `binary`: Bernoulli.
+    - `onehot`: one-hot with straight-through gradients; `multi_onehot`: one for each of `sizes`.
+    - `trunc_normal`: normal around ``tanh(x)``, truncated to [-1, 1]; std in
+      ``(min_std, 2 + min_std)``.
+    - `tanh_normal`: tanh of a normal with mean in (-5, 5); std ``softplus(x) + min_std``.
+    """
+
+    KINDS = ("mse", "normal", "binary", "onehot", "multi_onehot", "trunc_normal", "tanh_normal")
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dist: str = "mse",
+        min_std: float = 0.1,
+        sizes: tuple[int, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if dist not in self.KINDS:
+            raise ValueError(f"dist is {dist!r}; it must be one of {', '.join(self.KINDS)}.")
+        self._shape = tuple(shape)
+        self._kind = dist
+        self._min_std = min_std
+        self._sizes = tuple(sizes)
+        names = ["out", "std"] if dist in ("normal", "trunc_normal", "tanh_normal") else ["out"]
+        size = math.prod(self._shape)
+        policy = self.dtype_policy
+        self._layers_ = [keras.layers.Dense(size, name=name, dtype=policy) for name in names]
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
+        for layer in self._layers_:
+            layer.build(tuple(input_shape))
+
+    def call(self, x: tf.Tensor) -> list[tf.Tensor]:
+        """Return the raw parameters, each float32 of shape ``(..., *shape)``."""
+        shape = tf.concat([tf.shape(x)[:-1], tf.constant(self._shape, tf.int32)], 0)
+        static = x.shape[:-1] + self._shape
+        raws = [tf.reshape(tf.cast(layer(x), tf.float32), shape) for layer in self._layers_]
+        return [tf.ensure_shape(raw, static) for raw in raws]
+
+    def dist(self, x: tf.Tensor) -> Any:
+        """Return the distribution over events of shape `shape`, for each of ``x.shape[:-1]``."""
+        return self.make(*self(x))
+
+    def make(self, out: tf.Tensor, std: tf.Tensor | None = None) -> Any:
+        """Return the distribution with raw parameters as `call` returns them."""
+        rank = len(self._shape)
+        if self._kind == "mse":
+            return tfd.Independent(tfd.Normal(out, 1.0), rank)
+        if self._kind == "binary":
+            return tfd.Independent(tfd.Bernoulli(logits=out, dtype=tf.float32), rank)
+        if self._kind == "onehot":
+            return dists.OneHot(out)
+        if self._kind == "multi_onehot":
+            return dists.MultiOneHot(out, self._sizes)
+        assert std is not None
+        if self._kind == "normal":
+            return tfd.Independent(tfd.Normal(out, tf.nn.softplus(std) + self._min_std), rank)
+        if self._kind == "tanh_normal":
+            mean = 5.0 * tf.tanh(out / 5.0)
+            return dists.TanhNormal(mean, tf.nn.softplus(std) + self._min_std)
+        scale = 2.0 * tf.sigmoid(std / 2.0) + self._min_std
+        return tfd.Independent(dists.TruncatedNormal(tf.tanh(out), scale), rank)
+
+
+class Head(keras.layers.Layer):
+    """A stack of dense layers and an output distribution.
+
+    Maps features ``(..., n)`` to a distribution over events of shape `shape`; used for reward,
+    discount, actor and critic.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        layers: int,
+        units: int,
+        act: str,
+        norm: str,
+        dist: str,
+        min_std: float = 0.1,
+        sizes: tuple[int, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self._stack = Stack([units] * layers, act, norm, name="stack", dtype=policy)
+        self._out = Output(shape, dist, min_std, sizes, name="out", dtype=policy)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create the weights for features of shape ``(..., input_shape[-1])``."""
+        self._stack.build(tuple(input_shape))
+        self._out.build((None, self._stack.output_size))
+
+    def call(self, features: tf.Tensor) -> list[tf.Tensor]:
+        """Return the raw float32 parameters of the distribution."""
+        return self._out(self._stack(tf.cast(features, self.compute_dtype)))
+
+    def dist(self, features: tf.Tensor) -> Any:
+        """Return the distribution predicted from features ``(..., n)``."""
+        return self._out.make(*self(features))

@@ -1,0 +1,350 @@
+"""Recurrent state-space model (paper, section 2.1 and equation 1).
+
+The state at each step has a deterministic part `deter` of shape ``(B, deter)`` and a stochastic
+part `stoch` of shape ``(B, stoch, classes)`` (discrete, one-hot) or ``(B, stoch)`` (Gaussian),
+with statistics `logit` or `mean` and `std`. Both parts are in the compute type, statistics are
+float32. The prior predicts `stoch` from `deter` alone, the posterior also sees the observation:
+
+    deter[t] = GRU(deter[t-1], stoch[t-1], action[t])
+    prior    = p(stoch[t] | deter[t])
+    posterior = q(stoch[t] | deter[t], embed[t])
+
+where `action[t]` is the action that led to observation t. Wherever a method takes `seed`, a
+stateless seed of shape ``(2,)``, None means the mode instead of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from dreamerv2 import distributions as dists
+from dreamerv2 import nets
+
+tfd = tfp.distributions
+State = dict[str, tf.Tensor]
+
+STD_ACTS = {
+    "softplus": tf.nn.softplus,
+    "sigmoid": tf.nn.sigmoid,
+    "sigmoid2": lambda x: 2.0 * tf.nn.sigmoid(x / 2.0),
+    "exp": tf.exp,
+}
+
+
+class RSSM(keras.layers.Layer):
+    """Recurrent state-space model over flat actions and embeddings.
+
+    Args:
+        action: Length of the action vector.
+        embed: Length of the embedding.
+        ensemble: Number of priors; each step uses one of them, chosen at random.
+        hidden: Units of the dense layers.
+        deter: Units of the recurrent state.
+        stoch: Number of latent variables.
+        discrete: Classes per variable, or False for Gaussian variables.
+        act: Activation of the dense layers.
+        norm: Norm of the dense layers; the recurrent cell always has layer norm.
+        std_act: Gaussian variables: function from output to std.
+        min_std: Gaussian variables: added to the std.
+        **kwargs: Name and dtype policy of the layer.
+    """
+
+    def __init__(
+        self,
+        action: int,
+        embed: int,
+        *,
+        ensemble: int,
+        hidden: int,
+        deter: int,
+        stoch: int,
+        discrete: int | bool,
+        act: str,
+        norm: str,
+        std_act: str,
+        min_std: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._sizes = {"action": action, "embed": embed, "hidden": hidden, "deter": deter}
+        self._stoch = stoch
+        self._classes = int(discrete)
+        self._flat = stoch * (self._classes or 1)
+        self._act = nets.ACTIVATIONS[act]
+        self._std_act = STD_ACTS[std_act]
+        self._min_std = min_std
+        policy = self.dtype_policy
+        stats = self._flat if self._classes else 2 * stoch
+
+        def linear(name: str, units: int) -> nets.Linear:
+            return nets.Linear(units, name=name, dtype=policy)
+
+        def norm_layer(name: str) -> nets.Norm:
+            return nets.Norm(norm, name=name, dtype=policy)
+
+        self._cell = nets.GRUCell(deter, name="gru", dtype=policy)
+        self._img_in = linear("img_in", hidden)
+        self._img_in_norm = norm_layer("img_in_norm")
+        members = range(ensemble)
+        self._img_out = [linear(f"img_out_{k}", hidden) for k in members]
+        self._img_out_norm = [norm_layer(f"img_out_norm_{k}") for k in members]
+        self._img_dist = [linear(f"img_dist_{k}", stats) for k in members]
+        self._obs_out = linear("obs_out", hidden)
+        self._obs_out_norm = norm_layer("obs_out_norm")
+        self._obs_dist = linear("obs_dist", stats)
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Create all weights; the sizes are known from the constructor."""
+        sizes = self._sizes
+        hidden = (None, sizes["hidden"])
+        self._img_in.build((None, self._flat + sizes["action"]))
+        self._cell.build(hidden)
+        self._obs_out.build((None, sizes["deter"] + sizes["embed"]))
+        for layer in self._img_out:
+            layer.build((None, sizes["deter"]))
+        for layer in [*self._img_dist, self._obs_dist]:
+            layer.build(hidden)
+        for layer in [*self._img_out_norm, self._img_in_norm, self._obs_out_norm]:
+            layer.build(hidden)
+
+    @property
+    def feat_size(self) -> int:
+        """Length of the features that heads see: flat `stoch`, then `deter`."""
+        return self._flat + self._sizes["deter"]
+
+    def initial(self, batch_size: int | tf.Tensor) -> State:
+        """Return the all-zero state for `batch_size` sequences."""
+        dtype = self.compute_dtype
+        shape = [self._stoch, self._classes] if self._classes else [self._stoch]
+        state = {
+            "deter": tf.zeros([batch_size, self._sizes["deter"]], dtype),
+            "stoch": tf.zeros([batch_size, *shape], dtype),
+        }
+        for name in ["logit"] if self._classes else ["mean", "std"]:
+            state[name] = tf.zeros([batch_size, *shape], tf.float32)
+        return state
+
+    def get_feat(self, state: State) -> tf.Tensor:
+        """Return features ``(..., feat_size)`` in the compute type."""
+        return tf.concat([self._flatten(state["stoch"]), state["deter"]], -1)
+
+    def get_dist(self, state: State) -> Any:
+        """Return the distribution over `stoch` from the statistics in `state`, in float32."""
+        if self._classes:
+            return tfd.Independent(dists.OneHot(state["logit"]), 1)
+        return tfd.MultivariateNormalDiag(state["mean"], state["std"])
+
+    def observe(
+        self,
+        embed: tf.Tensor,
+        action: tf.Tensor,
+        is_first: tf.Tensor,
+        state: State | None = None,
+        seed: tf.Tensor | None = None,
+    ) -> tuple[State, State]:
+        """Infer the states of whole sequences.
+
+        Products with embeddings and actions do not depend on the recurrent state and are taken
+        for all steps at once, as are the statistics of the prior; only the rest is in the loop.
+
+        Args:
+            embed: ``(B, T, embed)``.
+            action: ``(B, T, action)``; ``action[:, t]`` led to observation t.
+            is_first: ``(B, T)`` bool; the state and action before such a step are zeroed.
+            state: State before the first step, by default all zero.
+            seed: Stateless seed, or None for modes.
+
+        Returns:
+            Posterior and prior states with leading dimensions ``(B, T)``.
+        """
+        if state is None:
+            state = self.initial(tf.shape(embed)[0])
+        keep = tf.cast(~is_first, self.compute_dtype)
+        action_in = self._action_part(action, keep)
+        embed_in = self._embed_part(embed)
+        seeds = _split(seed, embed.shape[1], 3)
+
+        def step(prev: State, inputs: tuple[tf.Tensor, ...]) -> State:
+            action_in, embed_in, keep, seeds = inputs
+            deter = self._transition(_mask(prev, keep), action_in)
+            stats = self._posterior(deter, embed_in)
+            stoch = self._draw(stats, None if seed is None else seeds[0])
+            return {"deter": deter, "stoch": stoch, **stats}
+
+        inputs = (_swap(action_in), _swap(embed_in), _swap(keep), seeds)
+        post = {key: _swap(value) for key, value in tf.scan(step, inputs, state).items()}
+        stats = self._prior(post["deter"], None if seed is None else seeds[0, 1])
+        stoch = self._draw(stats, None if seed is None else seeds[0, 2])
+        prior = {"deter": post["deter"], "stoch": stoch, **stats}
+        return post, prior
+
+    def imagine(
+        self, action: tf.Tensor, state: State, seed: tf.Tensor | None = None
+    ) -> State:
+        """Predict states for given actions, without observations.
+
+        Args:
+            action: ``(B, T, action)``.
+            state: State before the first action.
+            seed: Stateless seed, or None for modes.
+
+        Returns:
+            Prior states with leading dimensions ``(B, T)``.
+        """
+        seeds = _split(seed, action.shape[1], 1)
+
+        def step(prev: State, inputs: tuple[tf.Tensor, tf.Tensor]) -> State:
+            action, seeds = inputs
+            return self.img_step(prev, action, None if seed is None else seeds[0])
+
+        states = tf.scan(step, (_swap(action), seeds), state)
+        return {key: _swap(value) for key, value in states.items()}
+
+    def obs_step(
+        self,
+        state: State,
+        action: tf.Tensor,
+        embed: tf.Tensor,
+        is_first: tf.Tensor,
+        seed: tf.Tensor | None = None,
+    ) -> State:
+        """Return the posterior state after one observation; arguments as in `observe`, no T."""
+        keep = tf.cast(~is_first, self.compute_dtype)
+        deter = self._transition(_mask(state, keep), self._action_part(action, keep))
+        stats = self._posterior(deter, self._embed_part(embed))
+        return {"deter": deter, "stoch": self._draw(stats, seed), **stats}
+
+    def img_step(
+        self, state: State, action: tf.Tensor, seed: tf.Tensor | None = None
+    ) -> State:
+        """Return the prior state one step ahead, for actions ``(B, action)``."""
+        keep = tf.ones_like(state["deter"][:, 0])
+        deter = self._transition(state, self._action_part(action, keep))
+        seeds = _split(seed, 1, 2)[0]
+        stats = self._prior(deter, None if seed is None else seeds[0])
+        stoch = self._draw(stats, None if seed is None else seeds[1])
+        return {"deter": deter, "stoch": stoch, **stats}
+
+    def kl_loss(
+        self,
+        post: State,
+        prior: State,
+        *,
+        forward: bool,
+        balance: float,
+        free: float,
+        free_avg: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the balanced KL loss (paper, algorithm 2) and the KL of each step.
+
+        The loss is `balance` times KL(sg(posterior), prior), which trains the prior, plus
+        ``1 - balance`` times KL(posterior, sg(prior)), which trains the posterior. `forward`
+        swaps the arguments of both. A KL below `free` nats costs nothing, on the average over
+        the batch (`free_avg`) or at each step.
+
+        Returns:
+            A float32 scalar and ``(B, T)`` float32 values without stopped gradients.
+        """
+        left, right = (prior, post) if forward else (post, prior)
+        to_right = 1.0 - balance if forward else balance
+
+        def kl(left: State, right: State) -> tf.Tensor:
+            return tfd.kl_divergence(self.get_dist(left), self.get_dist(right))
+
+        def clip(value: tf.Tensor) -> tf.Tensor:
+            if free_avg:
+                return tf.maximum(tf.reduce_mean(value), free)
+            return tf.reduce_mean(tf.maximum(value, free))
+
+        value = kl(left, _stop(right))
+        loss = (1.0 - to_right) * clip(value) + to_right * clip(kl(_stop(left), right))
+        return loss, value
+
+    def _flatten(self, stoch: tf.Tensor) -> tf.Tensor:
+        if not self._classes:
+            return stoch
+        shape = tf.concat([tf.shape(stoch)[:-2], [self._flat]], 0)
+        return tf.ensure_shape(tf.reshape(stoch, shape), (*stoch.shape[:-2], self._flat))
+
+    def _action_part(self, action: tf.Tensor, keep: tf.Tensor) -> tf.Tensor:
+        action = tf.cast(action, self.compute_dtype) * keep[..., None]
+        return self._img_in.part(action, self._flat, bias=True)
+
+    def _embed_part(self, embed: tf.Tensor) -> tf.Tensor:
+        return self._obs_out.part(embed, self._sizes["deter"], bias=True)
+
+    def _transition(self, state: State, action_in: tf.Tensor) -> tf.Tensor:
+        x = self._img_in.part(self._flatten(state["stoch"]), 0) + action_in
+        x = self._act(self._img_in_norm(x))
+        return self._cell(x, state["deter"])
+
+    def _posterior(self, deter: tf.Tensor, embed_in: tf.Tensor) -> State:
+        x = self._obs_out.part(deter, 0) + embed_in
+        return self._stats(self._obs_dist(self._act(self._obs_out_norm(x))))
+
+    def _prior(self, deter: tf.Tensor, seed: tf.Tensor | None) -> State:
+        """Return statistics for ``(B, deter)`` or ``(B, T, deter)``.
+
+        Every step takes one member of the ensemble at random; without a seed, the first.
+        """
+        layers = zip(self._img_out, self._img_out_norm, self._img_dist, strict=True)
+        members = [
+            self._stats(dist(self._act(norm(out(deter))))) for out, norm, dist in layers
+        ]
+        if len(members) == 1 or seed is None:
+            return members[0]
+        steps = tf.shape(deter)[1:-1]
+        index = tf.random.stateless_uniform(steps, seed, 0, len(members), tf.int32)
+
+        def choose(*values: tf.Tensor) -> tf.Tensor:
+            trailing = [1] * (len(values[0].shape) - len(deter.shape) + 1)
+            weights = [
+                tf.reshape(tf.cast(index == k, tf.float32), tf.concat([steps, trailing], 0))
+                for k in range(len(values))
+            ]
+            return tf.add_n([v * weight for v, weight in zip(values, weights, strict=True)])
+
+        return tf.nest.map_structure(choose, *members)
+
+    def _stats(self, x: tf.Tensor) -> State:
+        x = tf.cast(x, tf.float32)
+        if self._classes:
+            shape = tf.concat([tf.shape(x)[:-1], [self._stoch, self._classes]], 0)
+            logit = tf.ensure_shape(
+                tf.reshape(x, shape), (*x.shape[:-1], self._stoch, self._classes)
+            )
+            return {"logit": logit}
+        mean, std = tf.split(x, 2, -1)
+        return {"mean": mean, "std": self._std_act(std) + self._min_std}
+
+    def _draw(self, stats: State, seed: tf.Tensor | None) -> tf.Tensor:
+        dist = self.get_dist(stats)
+        stoch = dist.mode() if seed is None else dist.sample(seed=seed)
+        return tf.cast(stoch, self.compute_dtype)
+
+
+def _swap(x: tf.Tensor) -> tf.Tensor:
+    """Exchange the first two axes, batch and time."""
+    return tf.transpose(x, [1, 0, *range(2, len(x.shape))])
+
+
+def _stop(state: State) -> State:
+    return {key: tf.stop_gradient(value) for key, value in state.items()}
+
+
+def _mask(state: State, keep: tf.Tensor) -> State:
+    """Zero the states of the sequences whose `keep`, of shape ``(B,)``, is zero."""
+    masks = {rank: tf.reshape(keep, [-1] + [1] * (rank - 1)) for rank in (2, 3)}
+    return {key: x * tf.cast(masks[len(x.shape)], x.dtype) for key, x in state.items()}
+
+
+def _split(seed: tf.Tensor | None, steps: int, uses: int) -> tf.Tensor:
+    """Return seeds ``(steps, uses, 2)``; zeros that nobody reads where there is no seed."""
+    if seed is None:
+        return tf.zeros([steps, uses, 2], tf.int32)
+    return tf.reshape(tfp.random.split_seed(seed, steps * uses), [steps, uses, 2])
