@@ -9,6 +9,7 @@ from dreamerv2.common.envs.dummy import ENVS, Catch, Count
 from dreamerv2.common.errors import UserError
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # About infinite bounds and wrappers.
 @pytest.mark.parametrize("name", ENVS)
 def test_gymnasium_checker(name):
     check_env(ENVS[name](), skip_render_check=True)
