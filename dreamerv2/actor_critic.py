@@ -1,4 +1,4 @@
-"""Behaviour learning: an actor and a critic trained on imagined trajectories (paper, section 2.2)."""
+"""Behaviour learning: actor and critic, trained on imagined trajectories (paper, section 2.2)."""
 
 from __future__ import annotations
 
@@ -161,6 +161,8 @@ class ActorCritic:
     def target(self, seq: Sequence) -> tf.Tensor:
         """Return lambda targets ``(H, N)`` for states 0 to H-1.
 
+        What is in brackets takes part:
+
             states     z0    z1    z2    z3
             rewards    [r0]  [r1]  [r2]   r3
             values     [v0]  [v1]  [v2]  [v3]    v3 is the bootstrap
@@ -208,6 +210,8 @@ class ActorCritic:
 
     def critic_loss(self, seq: Sequence, target: tf.Tensor) -> tuple[tf.Tensor, Metrics]:
         """Return the critic's loss (paper, equation 5).
+
+        What is in brackets takes part:
 
             states     [z0]  [z1]  [z2]   z3
             weights    [w0]  [w1]  [w2]   w3

@@ -29,7 +29,7 @@ def split_keys(shapes: Shapes, cnn_keys: str, mlp_keys: str) -> tuple[list[str],
 
 
 def _image_size(shapes: Shapes, keys: list[str], module: str) -> tuple[int, int]:
-    sizes = {key: shapes[key][:2] for key in keys}
+    sizes = {key: (shapes[key][0], shapes[key][1]) for key in keys}
     first = next(iter(sizes.values()))
     if any(size != first for size in sizes.values()):
         listed = ", ".join(f"{key} {h}x{w}" for key, (h, w) in sizes.items())

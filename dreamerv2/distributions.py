@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-tfd = tfp.distributions
+tfd: Any = tfp.distributions
 
 
 class OneHot(tfd.OneHotCategorical):
@@ -56,9 +56,7 @@ class MultiOneHot:
     def sample(self, seed: tf.Tensor) -> tf.Tensor:
         """Draw from every part, of shape ``(..., sum(sizes))``."""
         seeds = tfp.random.split_seed(seed, len(self._parts))
-        return tf.concat(
-            [part.sample(seed=seeds[i]) for i, part in enumerate(self._parts)], -1
-        )
+        return tf.concat([part.sample(seed=seeds[i]) for i, part in enumerate(self._parts)], -1)
 
     def mode(self) -> tf.Tensor:
         """Return the most likely class of every part, of shape ``(..., sum(sizes))``."""
@@ -75,10 +73,10 @@ class MultiOneHot:
 
 
 class TruncatedNormal(tfd.TruncatedNormal):
-    """Truncated normal, by default on ``[-1, 1]``, reparameterised, with samples kept inside the bounds.
+    """Truncated normal, by default on ``[-1, 1]``, whose samples stay off the bounds.
 
-    A sample on the bound itself would have an infinite log-probability gradient, so values are
-    clipped to within 1e-6 of it; the clipping does not change the gradient.
+    Samples are reparameterised. On the bound itself the gradient of the log-probability would be
+    infinite, so they are clipped to within 1e-6 of it, which does not change their gradient.
     """
 
     _MARGIN = 1e-6
@@ -148,8 +146,9 @@ class TanhNormal:
         return 2.0 * (np.log(2.0).astype(np.float32) - pre - tf.nn.softplus(-2.0 * pre))
 
 
-def action_noise(action: tf.Tensor, amount: float, sizes: tuple[int, ...], discrete: bool,
-                 seed: tf.Tensor) -> tf.Tensor:
+def action_noise(
+    action: tf.Tensor, amount: float, sizes: tuple[int, ...], discrete: bool, seed: tf.Tensor
+) -> tf.Tensor:
     """Disturb actions of shape ``(N, A)``, for exploration.
 
     Args:

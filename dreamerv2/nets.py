@@ -141,9 +141,7 @@ class Stack(keras.layers.Layer):
         self._dense = [
             keras.layers.Dense(n, name=f"{dense}{i}", dtype=policy) for i, n in enumerate(units)
         ]
-        self._norms = [
-            Norm(norm, name=f"{normed}{i}", dtype=policy) for i, _ in enumerate(units)
-        ]
+        self._norms = [Norm(norm, name=f"{normed}{i}", dtype=policy) for i, _ in enumerate(units)]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
@@ -152,7 +150,9 @@ class Stack(keras.layers.Layer):
             dense.build(shape)
             shape = (*shape[:-1], dense.units)
             norm.build(shape)
-        self.output_size = shape[-1]
+        size = shape[-1]
+        assert size is not None
+        self.output_size: int = size
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Apply all layers."""

@@ -183,9 +183,7 @@ class RSSM(keras.layers.Layer):
         prior = {"deter": post["deter"], "stoch": stoch, **stats}
         return post, prior
 
-    def imagine(
-        self, action: tf.Tensor, state: State, seed: tf.Tensor | None = None
-    ) -> State:
+    def imagine(self, action: tf.Tensor, state: State, seed: tf.Tensor | None = None) -> State:
         """Predict states for given actions, without observations.
 
         Args:
@@ -219,9 +217,7 @@ class RSSM(keras.layers.Layer):
         stats = self._posterior(deter, self._embed_part(embed))
         return {"deter": deter, "stoch": self._draw(stats, seed), **stats}
 
-    def img_step(
-        self, state: State, action: tf.Tensor, seed: tf.Tensor | None = None
-    ) -> State:
+    def img_step(self, state: State, action: tf.Tensor, seed: tf.Tensor | None = None) -> State:
         """Return the prior state one step ahead, for actions ``(B, action)``."""
         keep = tf.ones_like(state["deter"][:, 0])
         deter = self._transition(state, self._action_part(action, keep))
@@ -248,7 +244,7 @@ class RSSM(keras.layers.Layer):
         the batch (`free_avg`) or at each step.
 
         Returns:
-            A float32 scalar and ``(B, T)`` float32 values without stopped gradients.
+            The loss, a float32 scalar, and the KL of each step, ``(B, T)`` float32.
         """
         left, right = (prior, post) if forward else (post, prior)
         to_right = 1.0 - balance if forward else balance
@@ -293,9 +289,7 @@ class RSSM(keras.layers.Layer):
         Every step takes one member of the ensemble at random; without a seed, the first.
         """
         layers = zip(self._img_out, self._img_out_norm, self._img_dist, strict=True)
-        members = [
-            self._stats(dist(self._act(norm(out(deter))))) for out, norm, dist in layers
-        ]
+        members = [self._stats(dist(self._act(norm(out(deter))))) for out, norm, dist in layers]
         if len(members) == 1 or seed is None:
             return members[0]
         steps = tf.shape(deter)[1:-1]

@@ -12,8 +12,10 @@ import tensorflow as tf
 from dreamerv2.common.errors import UserError
 
 _NUMBER_OF_ARGUMENTS = {"linear": 3, "warmup": 2, "exp": 3, "horizon": 3}
-_FORMS = "linear(start,end,steps), warmup(steps,value), exp(start,end,halflife), " \
+_FORMS = (
+    "linear(start,end,steps), warmup(steps,value), exp(start,end,halflife), "
     "horizon(start,end,steps)"
+)
 
 
 @dataclass(frozen=True)

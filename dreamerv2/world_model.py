@@ -91,8 +91,9 @@ class WorldModel:
         self.heads = {"reward": nets.Head((), name="reward", dtype=policy, **reward_head)}
         if pred_discount:
             self.heads["discount"] = nets.Head((), name="discount", dtype=policy, **discount_head)
-        for layer in [self.decoder, *self.heads.values()]:
-            layer.build((None, self.rssm.feat_size))
+        self.decoder.build((None, self.rssm.feat_size))
+        for head in self.heads.values():
+            head.build((None, self.rssm.feat_size))
         self._grad_heads = self._check_grad_heads(grad_heads)
         self._scales = {
             **{name: loss_scales[name] for name in ["kl", *self.heads]},
@@ -148,6 +149,8 @@ class WorldModel:
             state[t]  ~ posterior(state[t-1], action[t], embed[t])     action[t] led to t
             log p of observation[t], reward[t], discount[t]  from state[t]
             loss      = sum of scale * mean(-log p), + scale * KL(posterior, prior)
+
+        Means are over batch and time; the KL is balanced, see `RSSM.kl_loss`.
         """
         data = self.preprocess(data)
         embed = self.encoder(data)
@@ -249,9 +252,7 @@ class WorldModel:
         known = self._discount * (1.0 - tf.cast(_merge(is_terminal), tf.float32))
         return tf.concat([known[None], predicted[1:]], 0)
 
-    def open_loop(
-        self, data: Data, context: int, seed: tf.Tensor | None
-    ) -> dict[str, tf.Tensor]:
+    def open_loop(self, data: Data, context: int, seed: tf.Tensor | None) -> dict[str, tf.Tensor]:
         """Reconstruct the first `context` steps, then predict the rest from actions alone.
 
         Returns:
