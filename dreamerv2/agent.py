@@ -53,6 +53,7 @@ class Agent:
         self._discrete = act_space.kind != "continuous"
         self._train_seeds = tf.random.Generator.from_seed(seed, "philox")
         self._policy_seeds = tf.random.Generator.from_seed(seed + 1, "philox")
+        self._eval_seeds = tf.random.Generator.from_seed(seed + 2, "philox")
         policy = nets.dtype_policy(config.precision)
         shapes = {k: tuple(s.shape) for k, s in obs_space.items() if not k.startswith("log_")}
         self.world_model = WorldModel(
@@ -126,6 +127,10 @@ class Agent:
             state = self.initial(len(obs["is_first"]))
         return self._act_fn(_without_logs(obs), state, mode)
 
+    def seed_evaluation(self, seed: int) -> None:
+        """Restart the random numbers of `policy` in mode eval."""
+        self._eval_seeds.reset_from_seed(seed)
+
     def train(
         self, data: Data, step: int, state: State | None = None, sample: bool = True
     ) -> tuple[State, Metrics]:
@@ -196,14 +201,13 @@ class Agent:
 
     def _act(self, obs: Data, state: State, mode: str) -> tuple[tf.Tensor, State]:
         model, config = self.world_model, self._config
-        latent_seed, action_seed, noise_seed = _seeds(self._policy_seeds, 3)
+        seeds = self._eval_seeds if mode == "eval" else self._policy_seeds
+        latent_seed, action_seed, noise_seed = _seeds(seeds, 3)
         if mode == "eval" and config.eval_state_mean:
             latent_seed = None
         latent = {key: value for key, value in state.items() if key != "action"}
         embed = model.encoder(model.preprocess(obs))
-        latent = model.rssm.obs_step(
-            latent, state["action"], embed, obs["is_first"], latent_seed
-        )
+        latent = model.rssm.obs_step(latent, state["action"], embed, obs["is_first"], latent_seed)
         policy = self.behavior.actor.dist(model.rssm.get_feat(latent))
         action = policy.mode() if mode == "eval" else policy.sample(seed=action_seed)
         noise = config.eval_noise if mode == "eval" else config.expl_noise

@@ -1,0 +1,136 @@
+"""Saves variables and small states together, atomically, and restores the newest that is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from dreamerv2.common.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+State = dict[str, Any]
+
+
+class Saved:
+    """Something with a JSON-able state: two functions, one that gives and one that takes it."""
+
+    def __init__(self, save: Callable[[], State], restore: Callable[[State], None]) -> None:
+        self.save = save
+        self.restore = restore
+
+
+class _JSONState(tf.train.experimental.PythonState):
+    """Lets a checkpoint hold a JSON document beside its tensors."""
+
+    def __init__(self, saved: Saved) -> None:
+        self._saved = saved
+        self.loaded: State | None = None
+
+    def serialize(self) -> bytes:
+        return json.dumps(self._saved.save()).encode()
+
+    def deserialize(self, string_value: bytes) -> None:
+        # Applied only once the whole checkpoint has been read without an error.
+        self.loaded = json.loads(string_value)
+
+    def apply(self) -> None:
+        assert self.loaded is not None
+        self._saved.restore(self.loaded)
+
+
+class Checkpoint:
+    """Keeps the last few checkpoints of a run in one folder.
+
+    Variables and states are written to new files; only when these are complete does the file
+    `checkpoint`, replaced in one step, name them as the newest. TensorFlow verifies checksums when
+    it reads: a damaged checkpoint is passed over for the one before it.
+
+    Args:
+        directory: Folder for the files; created by the first save.
+        variables: What to save by name.
+        states: Further states by name.
+        keep: Number of checkpoints to keep.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        variables: Mapping[str, tf.Variable],
+        states: Mapping[str, Saved],
+        keep: int = 2,
+    ) -> None:
+        # A slash or a dot in a name would be escaped, which makes listings hard to read.
+        self._variables = {name.replace("/", ":"): v for name, v in variables.items()}
+        self._states = {name: _JSONState(saved) for name, saved in states.items()}
+        self._checkpoint = tf.train.Checkpoint(variables=self._variables, states=self._states)
+        self._directory = pathlib.Path(directory)
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(self._directory), max_to_keep=keep
+        )
+
+    def save(self) -> str:
+        """Write a checkpoint and return its path.
+
+        Raises:
+            UserError: The folder cannot be written, for example because the disk is full.
+        """
+        try:
+            return self._manager.save()
+        except (OSError, tf.errors.OpError) as error:
+            message = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"The checkpoint in {self._directory} could not be written ({message}); "
+                "free space or make the folder writable, then run the same command again."
+            ) from error
+
+    def restore(self) -> bool:
+        """Load the newest checkpoint that is whole.
+
+        Returns:
+            False where there is none at all.
+
+        Raises:
+            UserError: The checkpoint belongs to other networks, or all of them are damaged.
+        """
+        paths = list(reversed(self._manager.checkpoints))
+        for path in paths:
+            try:
+                self._check_shapes(path)
+                self._checkpoint.restore(path).assert_existing_objects_matched()
+            except (tf.errors.OpError, json.JSONDecodeError) as error:
+                message = str(error).strip().splitlines()[0]
+                _log.warning(f"The checkpoint {path} is damaged and passed over ({message}).")
+                continue
+            for state in self._states.values():
+                state.apply()
+            return True
+        if paths:
+            raise UserError(
+                f"All checkpoints in {self._directory} are damaged; delete that folder to train "
+                "from the replay with new networks."
+            )
+        return False
+
+    def _check_shapes(self, path: str) -> None:
+        """Compare the variables in the file with ours, to name the first that differs."""
+        suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+        stored = {
+            name[len("variables/") : -len(suffix)]: tuple(shape)
+            for name, shape in tf.train.list_variables(path)
+            if name.startswith("variables/") and name.endswith(suffix)
+        }
+        ours = {name.replace(".", ".."): tuple(v.shape) for name, v in self._variables.items()}
+        for name in [*ours, *stored]:
+            if ours.get(name) != stored.get(name):
+                raise UserError(
+                    f"The checkpoint {path} does not fit this configuration: {name} has the shape "
+                    f"{stored.get(name, 'of nothing')} there and {ours.get(name, 'of nothing')} "
+                    "here; use the configuration that it was made with, or another logdir."
+                )

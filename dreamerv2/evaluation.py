@@ -1,0 +1,104 @@
+"""Plays episodes with a trained agent; the same during training and afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamerv2.agent import Agent
+from dreamerv2.common.config import Config
+from dreamerv2.common.driver import Driver
+from dreamerv2.common.envs.vector import Batch, VecEnv
+
+Episode = Mapping[str, np.ndarray]
+
+# Frames of an episode video; 27000-step episodes would make files nobody can open.
+VIDEO_LENGTH = 500
+
+
+class Stopped(Exception):
+    """An evaluation was given up because the run was asked to stop."""
+
+
+def evaluate(
+    agent: Agent,
+    env: VecEnv,
+    episodes: int,
+    seed: int,
+    *,
+    keep: str = r"reward$",
+    video: str = r"$^",
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Episode]:
+    """Play whole episodes in evaluation mode.
+
+    The same weights, environments (with their seed) and seed give the same episodes.
+
+    Args:
+        agent: Its policy is used; its training state does not change.
+        env: Fresh environments.
+        episodes: Number of episodes.
+        seed: Of the latents sampled by the policy and of its noise.
+        keep: Keys of the episodes to return, by regular expression.
+        video: Image keys to return the first `VIDEO_LENGTH` transitions of.
+        stop: Asked before every step.
+
+    Returns:
+        Episodes with arrays ``(T, ...)``.
+
+    Raises:
+        Stopped: `stop` returned true.
+    """
+    agent.seed_evaluation(seed)
+    finished: list[Episode] = []
+
+    def policy(batch: Batch, state: Any) -> tuple[np.ndarray, Any]:
+        if stop():
+            raise Stopped
+        action, state = agent.policy(batch, state, mode="eval")
+        return action.numpy(), state
+
+    driver = Driver(
+        env,
+        on_episode=lambda episode, _: finished.append(episode),
+        keep=keep,
+        video=video,
+        video_length=VIDEO_LENGTH,
+    )
+    driver(policy, episodes=episodes)
+    return finished
+
+
+def kept_keys(config: Config) -> str:
+    """Return the regular expression of the keys that `episode_metrics` reads."""
+    extra = [config.log_keys_sum, config.log_keys_mean, config.log_keys_max]
+    return "|".join(["reward$", *(f"(?:{pattern})" for pattern in extra)])
+
+
+def video_keys(config: Config) -> str:
+    """Return the regular expression of the image keys recorded as videos."""
+    return "|".join(f"{re.escape(key)}$" for key in config.log_keys_video) or "$^"
+
+
+def episode_metrics(config: Config, episode: Episode, mode: str) -> dict[str, float]:
+    """Return the scalars logged for one episode of `mode` train or eval.
+
+    That is its return (sum of rewards), its length in agent steps, and for the keys chosen by
+    `log_keys_sum`, `log_keys_mean` and `log_keys_max` the sum, the mean, and the mean over
+    elements of the maximum over time.
+    """
+    metrics = {
+        f"{mode}_return": float(episode["reward"].astype(np.float64).sum()),
+        f"{mode}_length": float(len(episode["reward"]) - 1),
+    }
+    for key, value in episode.items():
+        if re.match(config.log_keys_sum, key):
+            metrics[f"sum_{mode}_{key}"] = float(value.sum())
+        if re.match(config.log_keys_mean, key):
+            metrics[f"mean_{mode}_{key}"] = float(value.mean())
+        if re.match(config.log_keys_max, key):
+            metrics[f"max_{mode}_{key}"] = float(value.max(0).mean())
+    return metrics

@@ -1,0 +1,81 @@
+"""Trains an agent: flags to configuration, configuration to the training loop.
+
+    python dreamerv2/train.py --logdir ~/logdir/atari_pong/dreamerv2/1 --configs atari
+
+Running the same command again continues the run.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if not __package__:  # Started as a script: import this checkout, not files beside the script.
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from dreamerv2.common import flags
+from dreamerv2.common.errors import UserError
+
+if TYPE_CHECKING:
+    from dreamerv2.common.config import Config
+    from dreamerv2.common.envs.vector import VecEnv
+
+CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/train.py") -> int:
+    """Run the command line and return its exit status: 2 for bad input, 1 for a failed run."""
+    try:
+        config = flags.parse(
+            CONFIGS,
+            argv,
+            program=program,
+            about="Trains DreamerV2; running the same command again continues the run.",
+            example="--logdir ~/logdir/atari_pong/dreamerv2/1 --configs atari small",
+        )
+        return train(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def train(config: Config) -> int:
+    """Train as the configuration says and return the exit status."""
+    # Importing TensorFlow takes seconds: not before the flags are known to be right.
+    from dreamerv2 import loop
+
+    def make(mode: str, seed: int) -> VecEnv:
+        return make_env(config, mode, seed)
+
+    make("train", 0).close()  # Refuses a wrong task before TensorFlow is there.
+    try:
+        loop.run(config, make)
+    except loop.TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make_env(config: Config, mode: str, seed: int) -> VecEnv:
+    """Make the environments of a configuration, for "train" or "eval"."""
+    from dreamerv2.common import envs
+
+    return envs.make(
+        config.task,
+        num=config.envs if mode == "train" else max(1, min(config.envs, config.eval_eps)),
+        parallel=config.envs_parallel,
+        seed=seed,
+        action_repeat=config.action_repeat,
+        time_limit=config.time_limit,
+        size=config.render_size,
+        atari_grayscale=config.atari_grayscale,
+        atari_sticky=config.atari_sticky,
+        atari_noops=config.atari_noops,
+        atari_full_actions=config.atari_full_actions,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
