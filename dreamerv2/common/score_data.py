@@ -110,9 +110,7 @@ def folder() -> pathlib.Path:
     for path in (package / "scores", package.parent / "scores"):
         if (path / "index.json").is_file():
             return path
-    raise UserError(
-        f"the score data is neither in {package} nor beside it; reinstall the package"
-    )
+    raise UserError(f"the score data is neither in {package} nor beside it; reinstall the package")
 
 
 def load(path: pathlib.Path | None = None) -> Data:
@@ -139,6 +137,7 @@ def load(path: pathlib.Path | None = None) -> Data:
         for name, method in methods.items():
             _expect(method.source in sources, f"the source of {name} is not listed")
         names = [str(name) for name in index["runs"]]
+        others = (path / index["references"], path / index["paper"])
     runs: list[Run] = []
     for name in names:
         content = _read(path / name, "runs")
@@ -152,14 +151,8 @@ def load(path: pathlib.Path | None = None) -> Data:
         with_runs = {run.task for run in runs}
         for name, tasks in task_sets.items():
             _expect(set(tasks) <= with_runs, f"the task set {name} has a task without runs")
-    return Data(
-        tuple(runs),
-        _references(path / index["references"]),
-        methods,
-        task_sets,
-        sources,
-        _paper(path / index["paper"]),
-    )
+    references, paper = _references(others[0]), _paper(others[1])
+    return Data(tuple(runs), references, methods, task_sets, sources, paper)
 
 
 def _run(fields: Mapping[str, Any], source: str) -> Run:
