@@ -3,9 +3,9 @@
     python scores/convert.py --raw ~/raw-scores --outdir scores
 
 The raw folder holds the published files under the names that `scores/README.md` lists with their
-origin. Everything in this folder but the README and this script is written by this script: the
-same raw files give the same bytes, and known mistakes of the sources are corrected here, where
-they can be read. What the sources say twice is compared before one of them is dropped.
+origin. This script writes everything in this folder but the README and `index.json`: the same raw
+files give the same bytes, and known mistakes of the sources are corrected here, where they can be
+read. What the sources say twice is compared before one of them is dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import csv
 import gzip
 import json
 import pathlib
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,112 +24,6 @@ from typing import Any
 import ruamel.yaml
 
 FORMAT, VERSION = "dreamerv2-scores", 1
-
-PAPER_REPOSITORY = "https://github.com/danijar/dreamerv2"
-SOURCES: dict[str, dict[str, Any]] = {
-    "dreamerv2": {
-        "title": "Score data in the public repository of the DreamerV2 paper",
-        "url": PAPER_REPOSITORY,
-        "licence": "MIT",
-        "corrections": [
-            "The method `nosched` is called `dreamerv2_nosched`; the curves with annealed entropy "
-            "and gradient mixing, there `dreamerv2` in a file of their own, `dreamerv2_schedules`; "
-            "those of Montezuma's Revenge with discount 0.99, `dreamerv2_discount99`; those of "
-            "humanoid walk, there `best`, `dreamerv2`.",
-            "The file of control tasks lists 22 names, two of which (`stats_normalized_mean`, "
-            "`stats_normalized_median`) are aggregates of the other 20 over percent of training; "
-            "they are left out, because they are computed from the 20.",
-            "Seeds called `indir1_0` to `indir1_9` are called 0 to 9.",
-        ],
-    },
-    "baselines": {
-        "title": "Reference and final scores in the public repository of the DreamerV2 paper",
-        "url": PAPER_REPOSITORY,
-        "licence": "MIT",
-        "corrections": [
-            "James Bond: the gamer's score is 302.8 instead of 29.0. The paper prints 303, and its "
-            "gamer mean only comes out with 302.8.",
-            "The scores of DQN, C51, Rainbow and IQN with sticky actions are left out: they are "
-            "the last bins of the curves, averaged over seeds.",
-            "`simple` and `rainbow_400k` have the 26 games of the source, not the 36 of SimPLe's "
-            "own paper.",
-        ],
-    },
-    "dopamine": {
-        "title": "Baseline results of Dopamine (Castro et al., 2018)",
-        "url": "https://github.com/google/dopamine/tree/master/baselines",
-        "licence": "Apache-2.0",
-        "corrections": ["Games are called by the names of the other sources."],
-    },
-    "paper": {
-        "title": "Mastering Atari with Discrete World Models (Hafner et al., ICLR 2021), version 4",
-        "url": "https://arxiv.org/abs/2010.02193v4",
-        "licence": "Figures quoted from the publication",
-        "corrections": [
-            "Table 2, an earlier version of the agent: the gamer mean of its first row equals that "
-            "of table 1 and looks copied. It is kept as printed.",
-        ],
-    },
-    "control": {
-        "title": "DM Control (Tassa et al., 2018)",
-        "url": "https://arxiv.org/abs/1801.00690",
-        "licence": "A fact",
-        "corrections": [],
-    },
-}
-
-STICKY = "sticky actions (0.25), full action space, no life information"
-DETERMINISTIC = "deterministic game (no sticky actions), 200M frames"
-METHODS: dict[str, dict[str, str]] = {
-    "dreamerv2": {
-        "label": "DreamerV2",
-        "protocol": f"Atari: {STICKY}; control: from pixels, action repeat 2",
-        "source": "dreamerv2",
-    },
-    "dreamerv2_schedules": {
-        "label": "DreamerV2 (schedules)",
-        "protocol": f"{STICKY}; entropy and gradient mixing annealed",
-        "source": "dreamerv2",
-    },
-    "dreamerv2_nosched": {
-        "label": "DreamerV2 (no schedules)",
-        "protocol": f"{STICKY}; three more runs, without schedules",
-        "source": "dreamerv2",
-    },
-    "dreamerv2_discount99": {
-        "label": "DreamerV2 (discount 0.99)",
-        "protocol": f"{STICKY}; discount 0.99 instead of 0.999",
-        "source": "dreamerv2",
-    },
-    "iqn": {"label": "IQN", "protocol": "sticky actions (0.25)", "source": "dopamine"},
-    "rainbow": {"label": "Rainbow", "protocol": "sticky actions (0.25)", "source": "dopamine"},
-    "c51": {"label": "C51", "protocol": "sticky actions (0.25)", "source": "dopamine"},
-    "dqn": {"label": "DQN", "protocol": "sticky actions (0.25)", "source": "dopamine"},
-    "simple": {
-        "label": "SimPLe",
-        "protocol": "deterministic game, 400k frames (100k agent steps)",
-        "source": "baselines",
-    },
-    "rainbow_400k": {
-        "label": "Rainbow (400k frames)",
-        "protocol": "deterministic game, 400k frames (100k agent steps)",
-        "source": "baselines",
-    },
-    "rainbow_deterministic": {
-        "label": "Rainbow (no sticky actions)",
-        "protocol": DETERMINISTIC,
-        "source": "baselines",
-    },
-    "dqn_deterministic": {
-        "label": "DQN (no sticky actions)",
-        "protocol": DETERMINISTIC,
-        "source": "baselines",
-    },
-    "ddqn": {"label": "Double DQN", "protocol": DETERMINISTIC, "source": "baselines"},
-    "dueling": {"label": "Dueling DQN", "protocol": DETERMINISTIC, "source": "baselines"},
-    "prioritized": {"label": "Prioritized DQN", "protocol": DETERMINISTIC, "source": "baselines"},
-    "reactor": {"label": "Reactor", "protocol": DETERMINISTIC, "source": "baselines"},
-}
 
 # Name in the source -> method and frames.
 FINALS = {
@@ -141,20 +36,6 @@ FINALS = {
     "prioritized_determ_2e8": ("prioritized", 2e8),
     "reactor_determ_2e8": ("reactor", 2e8),
 }
-
-# Kaiser et al. (2019), https://arxiv.org/abs/1903.00374, beyond the 26 games of Atari-100k.
-SIMPLE_ONLY = [
-    "asteroids",
-    "atlantis",
-    "beam_rider",
-    "bowling",
-    "fishing_derby",
-    "gravitar",
-    "ice_hockey",
-    "name_this_game",
-    "riverraid",
-    "yars_revenge",
-]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -214,19 +95,8 @@ def convert(raw: pathlib.Path) -> dict[str, bytes]:
             curves(control, None) + curves(humanoid, {"best": "dreamerv2"}),
         ),
     }
-    index = {
-        "format": FORMAT,
-        "version": VERSION,
-        "sources": SOURCES,
-        "methods": METHODS,
-        "task_sets": task_sets(dreamer, baselines, control),
-        "runs": list(files),
-        "references": "references.json",
-        "paper": "paper.json",
-    }
     tasks = [run["task"] for run in control + humanoid]
     result = {
-        "index.json": plain(index),
         "references.json": plain(references(baselines, sorted(set(tasks)))),
         "paper.json": plain(paper(raw)),
     }
@@ -306,17 +176,6 @@ def references(baselines: Mapping[str, Mapping[str, float]], control: list[str])
     }
 
 
-def task_sets(dreamer: list, baselines: Mapping[str, Mapping], control: list) -> dict[str, Any]:
-    """Named lists of tasks."""
-    atari26 = [task for task, scores in baselines.items() if "simple_determ_4e5" in scores]
-    return {
-        "atari55": sorted({run["task"] for run in dreamer}),
-        "atari26": sorted(atari26),
-        "simple36": sorted(atari26 + [f"atari_{name}" for name in SIMPLE_ONLY]),
-        "dmc": sorted({run["task"] for run in control}),
-    }
-
-
 def paper(raw: pathlib.Path) -> dict[str, Any]:
     """The paper's tables as printed."""
     tables = ruamel.yaml.YAML(typ="safe").load(raw / "paper-tables.yaml")
@@ -361,8 +220,11 @@ def read(path: pathlib.Path) -> Any:
 
 
 def plain(content: Any) -> bytes:
-    """JSON for people and for diffs."""
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    """JSON for people and for diffs: a line for each innermost object or list."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
+    text = innermost.sub(lambda match: re.sub(r"\s*\n\s*", " ", match.group()), text)
+    return (text + "\n").encode()
 
 
 def packed(content: Any) -> bytes:
