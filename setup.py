@@ -72,8 +72,13 @@ setuptools.setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",
-    packages=setuptools.find_packages(include=["dreamerv2", "dreamerv2.*"]),
-    package_data={"dreamerv2": ["configs.yaml", "py.typed"]},
+    # The score data lives at the root, where people look for it, and is installed in the package.
+    packages=[*setuptools.find_packages(include=["dreamerv2", "dreamerv2.*"]), "dreamerv2.scores"],
+    package_dir={"dreamerv2.scores": "scores"},
+    package_data={
+        "dreamerv2": ["configs.yaml", "py.typed"],
+        "dreamerv2.scores": ["*.json", "*.json.gz", "README.md", "LICENSE.*"],
+    },
     include_package_data=False,
     zip_safe=False,
     install_requires=INSTALL_REQUIRES,

@@ -69,7 +69,9 @@ class TestWheel:
             for path in (ROOT / "dreamerv2").rglob("*")
             if path.suffix == ".py" or path.name in ("configs.yaml", "py.typed")
         }
+        expected |= {f"dreamerv2/scores/{path.name}" for path in (ROOT / "scores").glob("*.json*")}
         assert expected <= names
+        assert "dreamerv2/scores/atari-dopamine.json.gz" in names
         assert {name.split("/")[0] for name in names} == {"dreamerv2"}
 
     def test_names_the_python_versions_and_extras(self, metadata):
@@ -109,6 +111,9 @@ class TestWheel:
             "assert logger.__file__.startswith(sys.argv[2]), logger.__file__\n"
             "text = resources.files('dreamerv2').joinpath('configs.yaml').read_text()\n"
             "assert 'defaults:' in text and 'atari:' in text\n"
+            "from dreamerv2.common import score_data\n"
+            "assert str(score_data.folder()).startswith(sys.argv[2]), score_data.folder()\n"
+            "assert len(score_data.load().runs) > 2000\n"
         )
         run(sys.executable, "-c", script, beside, installed, cwd=beside)
 
@@ -124,7 +129,7 @@ class TestSourceDistribution:
         assert {
             "setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile",
             "dreamerv2/configs.yaml", "dreamerv2/py.typed", "dreamerv2/common/logger.py",
-            "tests/test_packaging.py",
+            "scores/index.json", "scores/atari-dopamine.json.gz", "tests/test_packaging.py",
         } <= names  # fmt: skip
         assert not [name for name in names if name.startswith("common")]
 
