@@ -7,6 +7,7 @@ Running the same command again continues the run.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/tra
 
 def train(config: Config) -> int:
     """Train as the configuration says and return the exit status."""
+    # TensorFlow's notes on its own build are of no use here; errors still come through.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Importing TensorFlow takes seconds: not before the flags are known to be right.
     from dreamerv2 import loop
 
