@@ -98,7 +98,11 @@ class TruncatedNormal(tfd.TruncatedNormal):
         return {name: tfp.util.ParameterProperties() for name in names}
 
     def _sample_n(self, n: int, seed: Any = None) -> tf.Tensor:
-        value = super()._sample_n(n, seed=seed)
+        # The parent's sample has the gradient of a normal that is not truncated. Truncating a
+        # standard normal instead makes the chain rule pass through the bounds.
+        bounds = [(bound - self.loc) / self.scale for bound in (self.low, self.high)]
+        standard = tfd.TruncatedNormal(tf.zeros_like(bounds[0]), 1.0, *bounds)
+        value = self.loc + self.scale * standard.sample(n, seed=seed)
         low, high = self.low + self._MARGIN, self.high - self._MARGIN
         return value + tf.stop_gradient(tf.clip_by_value(value, low, high) - value)
 
