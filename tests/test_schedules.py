@@ -52,7 +52,7 @@ def test_linear_never_leaves_its_interval():
     "text",
     [
         "lienar(1,2,3)", "linear(1,2)", "linear(1,2,3,4)", "linear(1,two,3)", "linear", "linear()",
-        "warmup(1)", "exp(1,2,3", "linear(1,2,nan)", "linear(inf,2,3)", "", "1;2", "linear((1,2,3))",
+        "warmup(1)", "exp(1,2,3", "linear(1,2,nan)", "linear(inf,2,3)", "", "1;2", "linear((1))",
     ],
 )  # fmt: skip
 def test_other_text_is_refused_with_the_forms(text):

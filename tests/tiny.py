@@ -10,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 import dreamerv2
+from dreamerv2 import nets
 from dreamerv2.agent import Agent
 from dreamerv2.common import flags
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
+from dreamerv2.rssm import RSSM
 
 CONFIGS = pathlib.Path(dreamerv2.__file__).parent / "configs.yaml"
 DISCRETE = ActSpec("discrete", (4,))
@@ -118,3 +120,18 @@ def softmax(x: np.ndarray) -> np.ndarray:
     """Return probabilities over the last axis."""
     exps = np.exp(x - x.max(-1, keepdims=True))
     return exps / exps.sum(-1, keepdims=True)
+
+
+def rssm(
+    discrete: int | bool = 4, ensemble: int = 1, precision: int | str = 32, **changes: Any
+) -> RSSM:
+    """Return a state-space model with random weights for actions of 2 and embeddings of 4."""
+    settings = {
+        "ensemble": ensemble, "hidden": 6, "deter": 5, "stoch": 3, "discrete": discrete,
+        "act": "elu", "norm": "layer", "std_act": "sigmoid2", "min_std": 0.1,
+    }  # fmt: skip
+    policy = nets.dtype_policy(precision)
+    model = RSSM(2, 4, name="rssm", dtype=policy, **{**settings, **changes})
+    model.build()
+    randomize(model.variables, scale=0.7)
+    return model
