@@ -194,7 +194,11 @@ def simplify(task: str) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A sentence about a name that is not known, with the nearest ones."""
     known = sorted(set(known))
-    near = difflib.get_close_matches(name, known, 3, 0.5)
+    # What follows the suite counts: all games are alike in beginning with `atari_`.
+    prefix = name[: name.find("_") + 1]
+    rests = {other.removeprefix(prefix): other for other in known if other.startswith(prefix)}
+    near = [rests[rest] for rest in difflib.get_close_matches(name[len(prefix) :], rests, 3, 0.5)]
+    near = near or difflib.get_close_matches(name, known, 3, 0.7)
     near = near or [other for other in known if name.lower() in other][:3]
     if near:
         return f"the {what} {name!r} is not known; did you mean {' or '.join(near)}?"

@@ -95,7 +95,8 @@ def read(
     notes += _action_repeats(logdirs)
     for task in sorted({logdir.task for logdir in logdirs} - set(names.values())):
         if names:
-            notes.append(f"{unknown('task', task, names.values())}; its runs are read as they are")
+            what = unknown("task", task, names.values())
+            notes.append(f"{what}; its runs are read nevertheless")
     runs = []
     for logdir, result in zip(logdirs, _series(logdirs, metric, xaxis, progress), strict=True):
         if isinstance(result, str):
@@ -216,7 +217,9 @@ def _action_repeats(logdirs: list[Logdir]) -> Iterator[str]:
             if logdir.task == task and logdir.action_repeat is not None
         )
         if len(count) > 1:
-            listed = " and ".join(f"{repeat} ({n} runs)" for repeat, n in sorted(count.items()))
+            listed = " and ".join(
+                f"{repeat} ({n} run{'s' * (n > 1)})" for repeat, n in sorted(count.items())
+            )
             yield (
                 f"the runs of {task} have the action repeats {listed}; their steps are compared in "
                 f"frames, but they acted at different rates"
@@ -227,16 +230,16 @@ def _oddities(logdir: Logdir, result: series.Series, metric: str) -> Iterator[st
     """Sentences about the metrics of one run."""
     if result.broken:
         yield (
-            f"{logdir.path} has {result.broken} broken of {result.lines} lines in metrics.jsonl, "
-            f"which are skipped"
+            f"{logdir.path} has broken lines in metrics.jsonl; {result.broken} of {result.lines} are "
+            f"skipped"
         )
     if result.replaced:
         yield (
-            f"{logdir.path} went back in steps, as a resumed run does: {result.replaced} earlier "
-            f"values of {metric} give way to later ones"
+            f"{logdir.path} went back in steps, as a resumed run does; earlier values of {metric} "
+            f"give way to later ones, {result.replaced} in all"
         )
     if result.missing:
-        yield f"{logdir.path} has {result.missing} values of {metric} that are not finite; skipped"
+        yield f"{logdir.path} has lines whose {metric} is not finite; {result.missing} are skipped"
     if not result.steps.size:
         returns = [name for name in result.names if "return" in name] or list(result.names)
         instead = f"has {', '.join(returns[:5])}" if returns else "has no metric yet"
