@@ -32,6 +32,8 @@ class RewardNorm:
         """Update the magnitude from rewards of any shape and return them normalised."""
         mean = tf.cast(tf.reduce_mean(tf.abs(reward)), tf.float64)
         mixed = self._momentum * self.magnitude + (1.0 - self._momentum) * mean
+        # One overflow in float16 must not spoil the running mean for good.
+        mixed = tf.where(tf.math.is_finite(mean), mixed, self.magnitude)
         magnitude = self.magnitude.assign(tf.stop_gradient(mixed))
         normed = reward / (tf.cast(magnitude, tf.float32) + self._eps) * self._scale
         metrics = {
