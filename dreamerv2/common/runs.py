@@ -96,7 +96,7 @@ def read(
     for task in sorted({logdir.task for logdir in logdirs} - set(names.values())):
         if names:
             what = unknown("task", task, names.values())
-            notes.append(f"{what}; its runs are read nevertheless")
+            notes.append(f"{what[:1].upper()}{what[1:]}; its runs are read nevertheless")
     runs = []
     for logdir, result in zip(logdirs, _series(logdirs, metric, xaxis, progress), strict=True):
         if isinstance(result, str):
@@ -221,7 +221,7 @@ def _action_repeats(logdirs: list[Logdir]) -> Iterator[str]:
                 f"{repeat} ({n} run{'s' * (n > 1)})" for repeat, n in sorted(count.items())
             )
             yield (
-                f"the runs of {task} have the action repeats {listed}; their steps are compared in "
+                f"The runs of {task} have the action repeats {listed}; their steps are compared in "
                 f"frames, but they acted at different rates"
             )
 
@@ -230,8 +230,8 @@ def _oddities(logdir: Logdir, result: series.Series, metric: str) -> Iterator[st
     """Sentences about the metrics of one run."""
     if result.broken:
         yield (
-            f"{logdir.path} has broken lines in metrics.jsonl; {result.broken} of {result.lines} are "
-            f"skipped"
+            f"{logdir.path} has broken lines in metrics.jsonl; {result.broken} of {result.lines} "
+            f"are skipped"
         )
     if result.replaced:
         yield (
