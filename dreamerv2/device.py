@@ -1,4 +1,4 @@
-"""Says in one line what the agent runs on."""
+"""Prepares the devices that TensorFlow finds, and says in one line what the agent runs on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import os
 import tensorflow as tf
 
 from dreamerv2.common.terminal import format_duration
+
+
+def prepare_devices() -> None:
+    """Find the devices, and let GPU memory grow as needed instead of taking all of it.
+
+    To be called before anything is computed.
+    """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.list_logical_devices()
 
 
 def describe_device(precision: int | str, jit: str) -> str:

@@ -7,7 +7,6 @@ Running the same command again continues the run.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ if not __package__:  # Started as a script: import this checkout, not files besi
 
 from dreamerv2.common import flags
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.quiet import quiet_start
 
 if TYPE_CHECKING:
     from dreamerv2.common.config import Config
@@ -44,15 +44,16 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/tra
 
 def train(config: Config) -> int:
     """Train as the configuration says and return the exit status."""
-    # TensorFlow's notes on its own build are of no use here; errors still come through.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Importing TensorFlow takes seconds: not before the flags are known to be right.
-    from dreamerv2 import loop
 
     def make(mode: str, seed: int) -> VecEnv:
         return make_env(config, mode, seed)
 
-    make("train", 0).close()  # Refuses a wrong task before TensorFlow is there.
+    # Importing TensorFlow takes seconds: not before flags and task are known to be right.
+    make("train", 0).close()
+    with quiet_start():
+        from dreamerv2 import device, loop
+
+        device.prepare_devices()
     try:
         loop.run(config, make)
     except loop.TrainingDiverged as error:
