@@ -209,11 +209,11 @@ def _suite(comparison: Comparison) -> str:
 
 def _referenced(comparison: Comparison, kinds: set[str]) -> tuple[list[str], list[str]]:
     """The tasks that have the references of all kinds, and sentences about the others."""
-    needed = {name for kind in kinds for name in aggregate.NORMALIZERS[kind]}
+    needed = dict.fromkeys(name for kind in sorted(kinds) for name in aggregate.NORMALIZERS[kind])
     references = comparison.data.references
-    without = [task for task in comparison.tasks if not needed <= set(references.get(task, {}))]
+    without = [task for task in comparison.tasks if set(needed) - set(references.get(task, {}))]
     tasks = [task for task in comparison.tasks if task not in without]
-    names = " and ".join(sorted(needed))
+    names = " and ".join(needed)
     if not tasks:
         raise UserError(
             f"{without[0]} has no {names} score to normalise by, nor has another task; print "

@@ -6,9 +6,7 @@ A folder that can't be used is left out with a sentence, and the others are stil
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import os
 import pathlib
 import re
@@ -261,6 +259,9 @@ def _series(
             yield _read_one(path, metric, xaxis)
             show(done)
         return
+    import concurrent.futures  # These two would double the time that a table takes to start.
+    import multiprocessing
+
     context = multiprocessing.get_context("fork")
     with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
         futures = [pool.submit(_read_one, path, metric, xaxis) for path in paths]

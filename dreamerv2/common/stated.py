@@ -18,6 +18,7 @@ NAMES = {
     "muzero": "MuZero",
     "muzero_reanalyze": "MuZero (Reanalyze)",
     "dreamerv2": "DreamerV2",
+    "no_kl_balancing": "No KL balancing",
 }
 
 
