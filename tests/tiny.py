@@ -83,7 +83,7 @@ def randomize(variables: Any, seed: int = 0, scale: float = 0.5) -> None:
 
 def values(variables: Mapping[str, tf.Variable]) -> dict[str, np.ndarray]:
     """Return copies of the values."""
-    return {key: np.array(variable) for key, variable in variables.items()}
+    return {key: np.array(v.numpy() if hasattr(v, "numpy") else v) for key, v in variables.items()}
 
 
 def same(left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> bool:
