@@ -9,6 +9,7 @@ at their beginning is read.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -53,40 +54,43 @@ def read(path: str | os.PathLike[str], metric: str, xaxis: str = "step") -> Seri
     Raises:
       OSError: The file can't be read.
     """
-    lines = [line.strip() for line in pathlib.Path(path).read_bytes().split(b"\n")]
-    lines = [line for line in lines if line]
+    lines = pathlib.Path(path).read_bytes().splitlines()
+    lines = [line for line in lines if line and not line.isspace()]
     needle = json.dumps(metric).encode()
-    records = iter(_parse([line for line in lines if needle in line]))
+    marks = [needle in line for line in lines]
+    records = iter(_parse(list(itertools.compress(lines, marks))))
     prefix = f"{{{json.dumps(xaxis)}: ".encode()
     steps: list[float] = []
     values: list[float] = []
     broken = replaced = missing = 0
-    for line in lines:
-        value: Any = None
-        if needle in line:
-            record = next(records)
-            step = _number(record.get(xaxis)) if record is not None else None
-            value = record.get(metric, "absent") if record is not None else None
+    last = -math.inf
+    for line, mark in zip(lines, marks, strict=True):
+        record = next(records) if mark else None
+        if record is not None:
+            step = _number(record.get(xaxis))
         else:
-            step = _leading_step(line, prefix, xaxis)
+            step = None if mark else _leading_step(line, prefix, xaxis)
         if step is None or not math.isfinite(step):
             broken += 1
             continue
-        while steps and steps[-1] >= step:
+        while last >= step:
             # A line of the same step that lacks the metric adds to the one before.
-            if steps[-1] == step and needle not in line:
+            if last == step and not mark:
                 break
             steps.pop()
             values.pop()
             replaced += 1
-        if needle not in line or value == "absent":
+            last = steps[-1] if steps else -math.inf
+        if record is None or metric not in record:
             continue
+        value = record[metric]
         number = math.nan if value is None else _number(value)
         if number is None:
             broken += 1
         elif not math.isfinite(number):
             missing += 1
         else:
+            last = step
             steps.append(step)
             values.append(number)
     names = () if steps else _names(lines, xaxis)
@@ -117,21 +121,20 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 def _leading_step(line: bytes, prefix: bytes, xaxis: str) -> float | None:
     """The step of a line without parsing all of it, if the line looks complete."""
-    if line.endswith(b"}"):
-        if line.startswith(prefix):
-            end = line.find(b",", len(prefix))
-            digits = line[len(prefix) : end if end >= 0 else -1]
-            if digits.isdigit():
-                return float(digits)
-        record = _object(line)
-        if record is not None:
-            return _number(record.get(xaxis))
-    return None
+    if line.endswith(b"}") and line.startswith(prefix):
+        start = len(prefix)
+        digits = line[start : line.find(b",", start)]  # Without a comma: to before the bracket.
+        if digits.isdigit():
+            return float(digits)
+    record = _object(line)
+    return None if record is None else _number(record.get(xaxis))
 
 
 def _number(value: Any) -> float | None:
     """The number, which true and false are not."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if type(value) is float:
+        return value
+    if type(value) is int:
         try:
             return float(value)
         except OverflowError:
