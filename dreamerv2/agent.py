@@ -54,6 +54,7 @@ class Agent:
         self._train_seeds = tf.random.Generator.from_seed(seed, "philox")
         self._policy_seeds = tf.random.Generator.from_seed(seed + 1, "philox")
         self._eval_seeds = tf.random.Generator.from_seed(seed + 2, "philox")
+        _check_noise(config, self._discrete)
         policy = nets.dtype_policy(config.precision)
         shapes = {k: tuple(s.shape) for k, s in obs_space.items() if not k.startswith("log_")}
         self.world_model = WorldModel(
@@ -242,6 +243,15 @@ def _actor_dist(dist: str, act_space: ActSpec) -> str:
             f"{' or '.join(fitting)}; or leave it at auto."
         )
     return dist
+
+
+def _check_noise(config: Config, discrete: bool) -> None:
+    for key in ("expl_noise", "eval_noise"):
+        if discrete and config[key] > 1.0:
+            raise UserError(
+                f"{key} is {config[key]}, but for discrete actions it is a probability; "
+                "use at most 1."
+            )
 
 
 def _resolve_jit(jit: str) -> str:

@@ -194,7 +194,8 @@ class Decoder(keras.layers.Layer):
             act, norm, ("dense", "densenorm"), name="mlp", dtype=policy,
         )  # fmt: skip
         self._outputs = {
-            key: nets.Output(shapes[key], name=f"dense_{key}", dtype=policy)
+            # A slash, which Keras refuses in names, would come from nested observations.
+            key: nets.Output(shapes[key], name=f"dense_{key.replace('/', '.')}", dtype=policy)
             for key in self.mlp_keys
         }
 

@@ -79,6 +79,8 @@ class WorldModel:
         opt: Settings,
         policy: keras.DTypePolicy,
     ) -> None:
+        for key in {"kl", "reward", "discount"} & set(shapes):
+            raise UserError(f"the observation {key!r} has the name of a loss; rename it.")
         self._action = action
         self._discount = discount
         self._kl = kl

@@ -162,6 +162,13 @@ def test_noise_applies_to_its_own_mode():
     np.testing.assert_array_equal(noisy, calm)
 
 
+@pytest.mark.parametrize("key", ["expl_noise", "eval_noise"])
+def test_noise_on_discrete_actions_is_a_probability(key):
+    with pytest.raises(UserError, match=rf"{key} is 1.5, but for discrete actions it is a prob"):
+        agent({key: 1.5})
+    agent({key: 1.5}, act=CONTINUOUS)
+
+
 def test_a_first_step_forgets_what_was_before():
     tiny = agent({"eval_state_mean": True})
     randomize(tiny.world_model.variables)

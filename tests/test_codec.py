@@ -227,6 +227,12 @@ def test_transposed_convolution_equals_tensorflows(size, call):
     np.testing.assert_allclose(results[0][0][0], stamped, rtol=1e-3, atol=1e-4)
 
 
+def test_keys_may_contain_slashes():
+    layer = decoder({"arm/pose": (3,), "arm/image": (64, 64, 1)})
+    assert layer(np.zeros((2, 5), np.float32)).keys() == {"arm/pose", "arm/image"}
+    encoder({"arm/pose": (3,)})
+
+
 def refused(build):
     with pytest.raises(UserError) as error:
         build()
