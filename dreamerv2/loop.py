@@ -20,7 +20,7 @@ from dreamerv2.common.logger import JSONLines, Logger, TensorBoard, Terminal
 from dreamerv2.common.prefetch import Prefetcher
 from dreamerv2.common.replay import Replay
 from dreamerv2.common.signals import Interrupt
-from dreamerv2.device import describe_device, describe_speed
+from dreamerv2.device import SpeedNote, describe_device
 from dreamerv2.evaluation import (
     VIDEO_LENGTH,
     Episode,
@@ -35,8 +35,6 @@ from dreamerv2.metrics import MetricBuffer
 
 MakeEnv = Callable[[str, int], VecEnv]
 
-# The first updates compile; how long the run takes is measured over the ones after them.
-_WARM_UPDATES, _TIMED_UPDATES = 3, 20
 # Purposes of random numbers, for `derive_seed`.
 _ENV, _REPLAY, _RANDOM, _EVAL = range(4)
 
@@ -179,6 +177,7 @@ class Training:
         """Alternate between acting and updates until the end of the run."""
         config = self._config
         total = config.steps * config.action_repeat
+        before, note = self._updates, SpeedNote()
         self._should_save(time.monotonic())
         with self._terminal.progress("Train", total, "frames", self._frames) as progress:
             while self._steps < config.steps and not self._stopping():
@@ -192,6 +191,9 @@ class Training:
                 if self._should_save(time.monotonic()):
                     self._save()
                 progress.update(self._frames)
+                left = config.steps - self._steps
+                if text := note(self._updates - before, self._steps, left, config.action_repeat):
+                    self._terminal.print(text)
 
     def _policy(self, batch: Batch, state: Any) -> tuple[np.ndarray, Any]:
         action, state = self._agent.policy(batch, state, mode="train")

@@ -200,18 +200,28 @@ def test_norm_of_the_image_itself_is_never_taken(norm):
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 2)])
-def test_transposed_convolution_equals_tensorflows(size, call):
-    layer = TransposedConv(3, 5, name="conv")
+@pytest.mark.parametrize(
+    ("size", "filters", "kernel"),
+    [
+        ((1, 1), 3, 5),
+        ((1, 2), 3, 5),
+        ((3, 2), 9, 6),
+        ((3, 2), 1, 6),
+        ((1, 4), 3, 2),
+        ((2, 3), 4, 4),
+    ],
+)
+def test_transposed_convolution_equals_tensorflows(size, filters, kernel, call):
+    layer = TransposedConv(filters, kernel, name="conv")
     layer.build((None, *size, 4))
     randomize(layer.variables)
     x = tf.constant(RNG.normal(size=(2, *size, 4)), tf.float32)
     height, width = layer.output_size(size)
-    scale = tf.constant(RNG.normal(size=(2, height, width, 3)), tf.float32)
+    scale = tf.constant(RNG.normal(size=(2, height, width, filters)), tf.float32)
     kernel, bias = layer.kernel.value, layer.bias.value
 
     def plain(x):
-        return tf.nn.conv2d_transpose(x, kernel, [2, height, width, 3], 2, "VALID") + bias
+        return tf.nn.conv2d_transpose(x, kernel, [2, height, width, filters], 2, "VALID") + bias
 
     results = []
     for function in (call(layer), plain):

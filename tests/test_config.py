@@ -13,10 +13,17 @@ from dreamerv2.common.errors import UserError
 from dreamerv2.common.schema import Schema, show
 
 TREE = {
-    "seed": 0, "name": "run", "lr": 1e-4, "on": True, "size": [64, 64], "tags": ["image"],
+    "seed": 0,
+    "name": "run",
+    "lr": 1e-4,
+    "on": True,
+    "size": [64, 64],
+    "tags": ["image"],
     "rssm": {"deter": 200, "act": "elu", "norm": "none", "discrete": 32},
     "head": {"opt": {"lr": 0.1}, "norm": "none"},
-    "mode": 32, "ent": 2e-3, "word": ".*",
+    "mode": 32,
+    "ent": 2e-3,
+    "word": ".*",
 }
 SCHEMA = Schema(
     rules={
@@ -29,7 +36,8 @@ SCHEMA = Schema(
         "ent": {"type": "float", "also_text": {r"\w+\(.*\)": "a schedule such as linear(1,0,9)"}},
         "word": {"type": "regex"},
     },
-    gone={r"old\..*": "use lr instead"})
+    gone={r"old\..*": "use lr instead"},
+)
 
 
 @pytest.fixture
@@ -103,9 +111,14 @@ def test_copies_and_pickles_keep_types(config):
 
 
 def test_update_nested_flat_and_regex_in_order(config):
-    new = config.update({
-        "rssm": {"deter": 1, "act": "relu"}, "head.opt.lr": 3, r".*\.norm": "layer",
-        "head": {"norm": "none"}})
+    new = config.update(
+        {
+            "rssm": {"deter": 1, "act": "relu"},
+            "head.opt.lr": 3,
+            r".*\.norm": "layer",
+            "head": {"norm": "none"},
+        }
+    )
     assert (new.rssm.deter, new.rssm.act, new.rssm.norm) == (1, "relu", "layer")
     assert exact(new.head.opt.lr) == (float, 3.0)
     assert new.head.norm == "none"  # Later than the pattern, so it wins.
@@ -113,7 +126,8 @@ def test_update_nested_flat_and_regex_in_order(config):
     assert config.update(pairs).head.norm == "layer"
     assert config.update(pairs[::-1]).head.norm == "none"
     assert config.update({r"(rssm|.*opt)": {"lr|deter": 5}}) == config.update(
-        {"rssm.deter": 5, "head.opt.lr": 5})
+        {"rssm.deter": 5, "head.opt.lr": 5}
+    )
 
 
 def test_update_of_a_section_names_whole_keys(config):
@@ -133,21 +147,48 @@ def test_pattern_must_match_the_whole_key_and_plain_names_are_no_patterns(config
         config.update({"*.norm": "layer"})
 
 
-@pytest.mark.parametrize("key, value, result", [
-    ("seed", 1e6, 1000000), ("seed", "1e6", 1000000), ("seed", "12", 12), ("seed", 3.0, 3),
-    ("seed", np.int64(4), 4), ("seed", "9007199254740993", 9007199254740993),
-    ("lr", 1, 1.0), ("lr", "1e-4", 1e-4), ("lr", "2", 2.0), ("lr", np.float32(0.5), 0.5),
-    ("on", "true", True), ("on", "False", False), ("on", False, False), ("on", "TRUE", True),
-    ("name", "x y", "x y"), ("name", "3", "3"), ("name", pathlib.PurePosixPath("a/b"), "a/b"),
-    ("size", [32, "16"], (32, 16)), ("size", "32,16", (32, 16)), ("size", "[32, 16]", (32, 16)),
-    ("size", (1e2, 2.0), (100, 2)),
-    ("tags", [], ()), ("tags", "[]", ()), ("tags", "a,b", ("a", "b")), ("tags", "a", ("a",)),
-    ("rssm.discrete", False, False), ("rssm.discrete", "False", False),
-    ("rssm.discrete", "8", 8), ("rssm.norm", "layer", "layer"),
-    ("mode", "16", 16), ("mode", 16.0, 16), ("mode", "half", "half"), ("mode", True, "half"),
-    ("ent", "0.5", 0.5), ("ent", 1, 1.0), ("ent", "linear(1e-3,1e-4,5e5)", "linear(1e-3,1e-4,5e5)"),
-    ("word", "a|b", "a|b"),
-])
+@pytest.mark.parametrize(
+    "key, value, result",
+    [
+        ("seed", 1e6, 1000000),
+        ("seed", "1e6", 1000000),
+        ("seed", "12", 12),
+        ("seed", 3.0, 3),
+        ("seed", np.int64(4), 4),
+        ("seed", "9007199254740993", 9007199254740993),
+        ("lr", 1, 1.0),
+        ("lr", "1e-4", 1e-4),
+        ("lr", "2", 2.0),
+        ("lr", np.float32(0.5), 0.5),
+        ("on", "true", True),
+        ("on", "False", False),
+        ("on", False, False),
+        ("on", "TRUE", True),
+        ("name", "x y", "x y"),
+        ("name", "3", "3"),
+        ("name", pathlib.PurePosixPath("a/b"), "a/b"),
+        ("size", [32, "16"], (32, 16)),
+        ("size", "32,16", (32, 16)),
+        ("size", "[32, 16]", (32, 16)),
+        ("size", (1e2, 2.0), (100, 2)),
+        ("tags", [], ()),
+        ("tags", "[]", ()),
+        ("tags", "a,b", ("a", "b")),
+        ("tags", "a", ("a",)),
+        ("rssm.discrete", False, False),
+        ("rssm.discrete", "False", False),
+        ("rssm.discrete", "8", 8),
+        ("rssm.norm", "layer", "layer"),
+        ("mode", "16", 16),
+        ("mode", 16.0, 16),
+        ("mode", "half", "half"),
+        ("mode", True, "half"),
+        ("ent", "0.5", 0.5),
+        ("ent", 1, 1.0),
+        ("ent", "linear(1e-3,1e-4,5e5)", "linear(1e-3,1e-4,5e5)"),
+        ("word", "a|b", "a|b"),
+    ],
+)
 def test_values_take_the_type_of_the_key(config, key, value, result):
     new = config.update({key: value})
     assert exact(new[key]) == exact(result)
@@ -157,23 +198,41 @@ def test_values_take_the_type_of_the_key(config, key, value, result):
     assert exact(new.update({key: default})[key]) == exact(default)  # And back again.
 
 
-@pytest.mark.parametrize("key, value, words", [
-    ("seed", 1.5, "an integer >= 0, not 1.5; for example 0"), ("seed", "x", "an integer"),
-    ("seed", True, "integer"), ("seed", None, "not None"), ("seed", -1, ">= 0"),
-    ("seed", [1], "integer"), ("seed", "1e400", "integer"), ("seed", float("nan"), "integer"),
-    ("lr", "fast", "a number > 0 and <= 10, not 'fast'; for example 1e-4"), ("lr", 0, "> 0"),
-    ("lr", 11, "<= 10"), ("lr", False, "number"), ("lr", "inf", "number"),
-    ("lr", 10**400, "number"),
-    ("on", 1, "True or False"), ("on", "yes", "True or False"),
-    ("name", 3, "text, not 3"), ("name", ["a", "b"], "text"),
-    ("size", [64], "a list of 2 integers >= 1, not [64]"), ("size", "64,x", "2 integers"),
-    ("size", [0, 1], ">= 1"), ("size", [1.5, 1], "integers"), ("tags", [1], "a list of texts"),
-    ("rssm.discrete", True, "or False"), ("rssm.discrete", 0, "or False"),
-    ("rssm.norm", "batch", "one of none, layer, not 'batch'; for example none"),
-    ("mode", 64, "one of 32, 16, half"), ("mode", "bf", "one of"),
-    ("ent", "fast", "a number or a schedule such as linear(1,0,9), not 'fast'"),
-    ("word", "*", "a regular expression"),
-])
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("seed", 1.5, "an integer >= 0, not 1.5; for example 0"),
+        ("seed", "x", "an integer"),
+        ("seed", True, "integer"),
+        ("seed", None, "not None"),
+        ("seed", -1, ">= 0"),
+        ("seed", [1], "integer"),
+        ("seed", "1e400", "integer"),
+        ("seed", float("nan"), "integer"),
+        ("lr", "fast", "a number > 0 and <= 10, not 'fast'; for example 1e-4"),
+        ("lr", 0, "> 0"),
+        ("lr", 11, "<= 10"),
+        ("lr", False, "number"),
+        ("lr", "inf", "number"),
+        ("lr", 10**400, "number"),
+        ("on", 1, "True or False"),
+        ("on", "yes", "True or False"),
+        ("name", 3, "text, not 3"),
+        ("name", ["a", "b"], "text"),
+        ("size", [64], "a list of 2 integers >= 1, not [64]"),
+        ("size", "64,x", "2 integers"),
+        ("size", [0, 1], ">= 1"),
+        ("size", [1.5, 1], "integers"),
+        ("tags", [1], "a list of texts"),
+        ("rssm.discrete", True, "or False"),
+        ("rssm.discrete", 0, "or False"),
+        ("rssm.norm", "batch", "one of none, layer, not 'batch'; for example none"),
+        ("mode", 64, "one of 32, 16, half"),
+        ("mode", "bf", "one of"),
+        ("ent", "fast", "a number or a schedule such as linear(1,0,9), not 'fast'"),
+        ("word", "*", "a regular expression"),
+    ],
+)
 def test_wrong_values_name_key_value_and_mend(config, key, value, words):
     with pytest.raises(UserError) as info:
         config.update({key: value})
@@ -182,22 +241,40 @@ def test_wrong_values_name_key_value_and_mend(config, key, value, words):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("key, value, words", [
-    ("rssm.detr", 1, "the nearest are rssm.deter"), ("deter", 1, "rssm.deter"),
-    ("zzzz", 1, "nearest"), ("rssm", 3, "rssm is a section; set its values, such as rssm.deter"),
-    ("seed", {"a": 1}, "unknown key 'seed.a'"), (3, 1, "must be text"),
-    ("old.thing", 1, "old.thing is gone: use lr instead"),
-])
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("rssm.detr", 1, "the nearest are rssm.deter"),
+        ("deter", 1, "rssm.deter"),
+        ("zzzz", 1, "nearest"),
+        ("rssm", 3, "rssm is a section; set its values, such as rssm.deter"),
+        ("seed", {"a": 1}, "unknown key 'seed.a'"),
+        (3, 1, "must be text"),
+        ("old.thing", 1, "old.thing is gone: use lr instead"),
+    ],
+)
 def test_wrong_keys_are_explained(config, key, value, words):
     with pytest.raises(UserError) as info:
         config.update({key: value})
     assert words in str(info.value)
 
 
-@pytest.mark.parametrize("tree", [
-    {"a": None}, {"a": object()}, {"items": 1}, {"a": {"update": 1}}, {"_a": 1}, {"a b": 1},
-    {"": 1}, {1: 2}, {"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}, {"a": [[1]]},
-])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": None},
+        {"a": object()},
+        {"items": 1},
+        {"a": {"update": 1}},
+        {"_a": 1},
+        {"a b": 1},
+        {"": 1},
+        {1: 2},
+        {"a": 1, "a.b": 2},
+        {"a.b": 2, "a": 1},
+        {"a": [[1]]},
+    ],
+)
 def test_defaults_that_make_no_configuration(tree):
     with pytest.raises(UserError):
         Config(tree)
@@ -248,10 +325,17 @@ def test_failed_save_keeps_the_old_file(config, tmp_path, monkeypatch):
     assert Config.load(path, like=config) == config
 
 
-@pytest.mark.parametrize("text, words", [
-    ("a: [1", "not valid YAML at line"), ("- 1", "a mapping"), ("", "a mapping"),
-    ("a: 1\na: 2", "not valid YAML"), ("sed: 1", "unknown key 'sed'"), (b"\xff\xfe\xff", "read"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("a: [1", "not valid YAML at line"),
+        ("- 1", "a mapping"),
+        ("", "a mapping"),
+        ("a: 1\na: 2", "not valid YAML"),
+        ("sed: 1", "unknown key 'sed'"),
+        (b"\xff\xfe\xff", "read"),
+    ],
+)
 def test_load_refuses_bad_files(config, tmp_path, text, words):
     path = tmp_path / "bad.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -265,19 +349,37 @@ def test_load_refuses_bad_files(config, tmp_path, text, words):
 def test_show_writes_what_people_write():
     values = [1e8, 2000000, 10000, 1e-4, 8e-5, 0.1, 0.0, 100.0, True, "", (64, 64), 123456]
     assert [show(value) for value in values] == [
-        "1e8", "2e6", "10000", "1e-4", "8e-5", "0.1", "0.0", "100.0", "True", "''", "[64, 64]",
-        "123456"]
+        "1e8",
+        "2e6",
+        "10000",
+        "1e-4",
+        "8e-5",
+        "0.1",
+        "0.0",
+        "100.0",
+        "True",
+        "''",
+        "[64, 64]",
+        "123456",
+    ]
     assert show("a", quote=True) == "'a'"
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 leaves = st.one_of(
-    st.booleans(), st.integers(), finite, texts, st.lists(st.integers(), max_size=3),
-    st.lists(finite, max_size=3), st.lists(texts, max_size=3))
+    st.booleans(),
+    st.integers(),
+    finite,
+    texts,
+    st.lists(st.integers(), max_size=3),
+    st.lists(finite, max_size=3),
+    st.lists(texts, max_size=3),
+)
 names = st.text(string.ascii_lowercase, min_size=1, max_size=3).map(lambda text: "k" + text)
-trees = st.dictionaries(names, leaves | st.dictionaries(names, leaves, min_size=1, max_size=3),
-                        min_size=1, max_size=5)
+trees = st.dictionaries(
+    names, leaves | st.dictionaries(names, leaves, min_size=1, max_size=3), min_size=1, max_size=5
+)
 
 
 @given(trees)
@@ -297,7 +399,8 @@ def test_any_tree_survives_a_file_with_its_types(tmp_path_factory, tree):
     config.save(path)
     loaded = Config.load(path, like=config)
     assert {key: exact(value) for key, value in loaded.flat.items()} == {
-        key: exact(value) for key, value in config.flat.items()}
+        key: exact(value) for key, value in config.flat.items()
+    }
 
 
 @given(finite)

@@ -87,9 +87,7 @@ def close(actual: object, expected: np.ndarray, name: str, **tolerance: float) -
     )
 
 
-def close_gradients(
-    grads: dict[str, tf.Tensor], expected: dict[str, np.ndarray]
-) -> None:
+def close_gradients(grads: dict[str, tf.Tensor], expected: dict[str, np.ndarray]) -> None:
     assert grads.keys() == expected.keys()
     for name, grad in grads.items():
         scale = float(np.abs(expected[name]).max())

@@ -46,14 +46,18 @@ class Config(Mapping[str, Any]):
         for key, value in _pairs(values):
             for part in key.split("."):
                 if not part.isidentifier() or part.startswith("_") or hasattr(Config, part):
-                    raise UserError(f"the key {key!r} can't be used because {part!r} is no plain "
-                                    f"name or has a meaning already; rename it")
+                    raise UserError(
+                        f"the key {key!r} can't be used because {part!r} is no plain "
+                        f"name or has a meaning already; rename it"
+                    )
             fields[key] = schema.field(key, value)
-        self._fill({key: field.convert(field.default) for key, field in fields.items()},
-                   fields, "", schema)
+        self._fill(
+            {key: field.convert(field.default) for key, field in fields.items()}, fields, "", schema
+        )
 
-    def _fill(self, flat: dict[str, Any], fields: dict[str, Field], prefix: str,
-              schema: Schema) -> Config:
+    def _fill(
+        self, flat: dict[str, Any], fields: dict[str, Field], prefix: str, schema: Schema
+    ) -> Config:
         """Sets everything, once; the keys of `flat` and `fields` carry no prefix."""
         children: dict[str, dict[str, Any]] = {}
         tree: dict[str, Any] = {}
@@ -68,8 +72,13 @@ class Config(Mapping[str, Any]):
             own = {key: fields[f"{name}.{key}"] for key in child}
             empty: Config = object.__new__(Config)
             tree[name] = empty._fill(child, own, f"{prefix}{name}.", schema)
-        for slot, value in (("_flat", flat), ("_fields", fields), ("_prefix", prefix),
-                            ("_schema", schema), ("_tree", tree)):
+        for slot, value in (
+            ("_flat", flat),
+            ("_fields", fields),
+            ("_prefix", prefix),
+            ("_schema", schema),
+            ("_tree", tree),
+        ):
             object.__setattr__(self, slot, value)
         return self
 
@@ -136,9 +145,14 @@ class Config(Mapping[str, Any]):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns nested dicts, with lists for tuples: what YAML and JSON can hold."""
-        return {key: value.to_dict() if isinstance(value, Config) else
-                list(value) if isinstance(value, tuple) else value
-                for key, value in self._tree.items()}
+        return {
+            key: value.to_dict()
+            if isinstance(value, Config)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
+            for key, value in self._tree.items()
+        }
 
     def update(self, values: Values) -> Config:
         """Returns a configuration with some values replaced.
@@ -213,8 +227,9 @@ class Config(Mapping[str, Any]):
             try:
                 names = [name for name in self._flat if re.fullmatch(key, name)]
             except re.error as error:
-                raise UserError(f"{key!r} is neither a key nor a regular expression ({error}); "
-                                f"correct it") from None
+                raise UserError(
+                    f"{key!r} is neither a key nor a regular expression ({error}); correct it"
+                ) from None
         if not names:
             raise UserError(self._unknown(key))
         return names
@@ -229,8 +244,7 @@ class Config(Mapping[str, Any]):
         return f"unknown key {self._prefix + key!r}; the nearest are {', '.join(names) or 'none'}"
 
 
-def _restore(flat: dict[str, Any], fields: dict[str, Field], prefix: str,
-             schema: Schema) -> Config:
+def _restore(flat: dict[str, Any], fields: dict[str, Field], prefix: str, schema: Schema) -> Config:
     """Rebuilds a pickled configuration."""
     empty: Config = object.__new__(Config)
     return empty._fill(flat, fields, prefix, schema)

@@ -92,8 +92,9 @@ class Document:
         return cls(defaults, overlays, about, texts, headings)
 
 
-def build(source: Document | str | os.PathLike[str], names: Iterable[str] = (),
-          overrides: Values = ()) -> Config:
+def build(
+    source: Document | str | os.PathLike[str], names: Iterable[str] = (), overrides: Values = ()
+) -> Config:
     """Returns the defaults changed by named configurations and then by overrides.
 
     Args:
@@ -112,9 +113,14 @@ def build(source: Document | str | os.PathLike[str], names: Iterable[str] = (),
             continue
         if name not in document.overlays:
             near = difflib.get_close_matches(name, document.overlays, n=1, cutoff=0.0)
-            raise UserError(f"unknown configuration {name!r}; " + (
-                f"the nearest of {', '.join(document.overlays)} is {near[0]}" if near else
-                "there are none besides defaults"))
+            raise UserError(
+                f"unknown configuration {name!r}; "
+                + (
+                    f"the nearest of {', '.join(document.overlays)} is {near[0]}"
+                    if near
+                    else "there are none besides defaults"
+                )
+            )
         try:
             config = config.update(document.overlays[name])
         except UserError as error:
@@ -122,8 +128,14 @@ def build(source: Document | str | os.PathLike[str], names: Iterable[str] = (),
     return config.update(overrides)
 
 
-def parse(source: Document | str | os.PathLike[str], argv: Sequence[str] | None = None, *,
-          program: str, about: str = "", example: str = "") -> Config:
+def parse(
+    source: Document | str | os.PathLike[str],
+    argv: Sequence[str] | None = None,
+    *,
+    program: str,
+    about: str = "",
+    example: str = "",
+) -> Config:
     """Returns the configuration that a command line asks for.
 
     Args:
@@ -167,8 +179,10 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
             flags.append((key, [value] if equals else []))
             open_ended = not equals
         elif re.match(r"-[^\d.]", token):
-            raise UserError(f"the argument {token!r} is no flag; flags start with two dashes, and "
-                            f"values that start with one are written --key=value")
+            raise UserError(
+                f"the argument {token!r} is no flag; flags start with two dashes, and "
+                f"values that start with one are written --key=value"
+            )
         elif not open_ended:
             raise UserError(f"the argument {token!r} belongs to no flag; write --key {token}")
         else:
@@ -190,8 +204,14 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
     return names, overrides
 
 
-def usage(document: Document, *, program: str, about: str = "", example: str = "",
-          width: int | None = None) -> str:
+def usage(
+    document: Document,
+    *,
+    program: str,
+    about: str = "",
+    example: str = "",
+    width: int | None = None,
+) -> str:
     """Returns the text of `--help`: usage, named configurations, and every key.
 
     Args:
@@ -209,13 +229,16 @@ def usage(document: Document, *, program: str, about: str = "", example: str = "
     lines += textwrap.wrap(
         "Flags apply in order, after the named configurations. Write lists as --key 64 64 or "
         "--key 64,64. A key may be a regular expression over whole keys: --'.*\\.norm' layer.",
-        width)
+        width,
+    )
     if document.overlays:
         lines += ["", "Named configurations, applied in the order given:"]
         lines += _table([(name, "", document.about[name]) for name in document.overlays], width)
     lines += ["", "Keys, their defaults and their meaning:"]
-    rows = [(key, show(value), document.help.get(key, ""))
-            for key, value in document.defaults.flat.items()]
+    rows = [
+        (key, show(value), document.help.get(key, ""))
+        for key, value in document.defaults.flat.items()
+    ]
     for row, line in zip(rows, _table(rows, width), strict=True):
         if row[0] in document.headings:
             lines += ["", document.headings[row[0]]]
@@ -265,8 +288,9 @@ def _above(lines: Sequence[str], tree: Any, key: str) -> str:
     return " ".join(found)
 
 
-def _comments(lines: Sequence[str], tree: Any, prefix: str, texts: dict[str, str],
-              headings: dict[str, str]) -> None:
+def _comments(
+    lines: Sequence[str], tree: Any, prefix: str, texts: dict[str, str], headings: dict[str, str]
+) -> None:
     """Collects the comments at the end of lines and above keys, by dotted key."""
     for key, value in tree.items():
         if heading := _above(lines, tree, key):

@@ -74,11 +74,17 @@ def _to_regex(value: Any) -> str:
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
-    "bool": _to_bool, "int": _to_int, "float": _to_float, "str": _to_str, "regex": _to_regex,
+    "bool": _to_bool,
+    "int": _to_int,
+    "float": _to_float,
+    "str": _to_str,
+    "regex": _to_regex,
 }
 _NOUNS = {
-    "bool": ("True or False", "True or False"), "int": ("an integer", "integers"),
-    "float": ("a number", "numbers"), "str": ("text", "texts"),
+    "bool": ("True or False", "True or False"),
+    "int": ("an integer", "integers"),
+    "float": ("a number", "numbers"),
+    "str": ("text", "texts"),
     "regex": ("a regular expression", "regular expressions"),
 }
 
@@ -114,8 +120,9 @@ class Rule:
         """Reads a rule from its mapping; raises UserError if it says something unknown."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(spec, Mapping) or not known.issuperset(spec):
-            raise UserError(f"the rule {pattern!r} must map some of {', '.join(sorted(known))}, "
-                            f"not {spec!r}")
+            raise UserError(
+                f"the rule {pattern!r} must map some of {', '.join(sorted(known))}, not {spec!r}"
+            )
         values: dict[str, Any] = {}
         for name, value in spec.items():
             if name in ("choices", "also", "items"):
@@ -124,8 +131,10 @@ class Rule:
                 value = tuple((str(key), item) for key, item in value.items())
             values[name] = value
         if values.get("type", "int") not in _CONVERT:
-            raise UserError(f"the rule {pattern!r} has the type {values['type']!r}, which must be "
-                            f"one of {', '.join(_CONVERT)}")
+            raise UserError(
+                f"the rule {pattern!r} has the type {values['type']!r}, which must be "
+                f"one of {', '.join(_CONVERT)}"
+            )
         return cls(**values)
 
 
@@ -157,7 +166,8 @@ class Field:
         except (ValueError, TypeError, OverflowError):
             raise UserError(
                 f"{self.key} must be {self.expected}, not {show(value, quote=True)}; "
-                f"for example {show(self.default)}") from None
+                f"for example {show(self.default)}"
+            ) from None
 
     def _element(self, value: Any) -> Any:
         for spelling, meaning in self.rule.aliases:
@@ -193,8 +203,11 @@ class Field:
         if rule.choices:
             parts = ["one of " + ", ".join(show(choice) for choice in rule.choices)]
         else:
-            limits = [f"{sign} {show(limit)}" for sign, limit in
-                      ((">=", rule.min), (">", rule.above), ("<=", rule.max)) if limit is not None]
+            limits = [
+                f"{sign} {show(limit)}"
+                for sign, limit in ((">=", rule.min), (">", rule.above), ("<=", rule.max))
+                if limit is not None
+            ]
             noun = _NOUNS[self.type][self.is_list]
             parts = [f"{noun} {' and '.join(limits)}".rstrip()]
         parts += [show(option) for option in rule.also] + [name for _, name in rule.also_text]
@@ -214,8 +227,9 @@ class Schema:
       gone: Regular expression over whole keys that no longer exist -> what to do instead.
     """
 
-    def __init__(self, rules: Mapping[str, Any] | None = None,
-                 gone: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rules: Mapping[str, Any] | None = None, gone: Mapping[str, str] | None = None
+    ) -> None:
         self.rules = {str(key): Rule.parse(str(key), spec) for key, spec in (rules or {}).items()}
         self.gone = {str(key): str(hint) for key, hint in (gone or {}).items()}
         for pattern in (*self.rules, *self.gone):
@@ -241,8 +255,10 @@ class Schema:
             if not name and isinstance(sample, kind):
                 name = kind.__name__
         if not name:
-            raise UserError(f"{key} is {default!r}, but a value must be a bool, int, float, str or "
-                            f"a list of these")
+            raise UserError(
+                f"{key} is {default!r}, but a value must be a bool, int, float, str or "
+                f"a list of these"
+            )
         return Field(key, name, is_list, default, rule)
 
     def hint(self, key: str) -> str:
