@@ -4,8 +4,8 @@
 
 The raw folder holds the published files under the names that `scores/README.md` lists with their
 origin. This script writes everything in this folder but the README and `index.json`: the same raw
-files give the same bytes, and known mistakes of the sources are corrected here, where they can be
-read. What the sources say twice is compared before one of them is dropped.
+files give the same content, and known mistakes of the sources are corrected here, where they can
+be read. What the sources say twice is compared before one of them is dropped.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def test_result_is_in_the_schema(convert, raw, tmp_path):
     assert data.paper["k1"] == k1
 
 
-def test_same_input_gives_same_bytes(convert, raw):
+def test_same_input_gives_the_same(convert, raw):
     assert convert.convert(raw[0]) == convert.convert(raw[0])
 
 
