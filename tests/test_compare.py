@@ -147,6 +147,12 @@ class TestOwn:
             "IQN has a score in 0 of 1 tasks; its published scores begin at 1M frames."
         ]
 
+    def test_baselines_that_know_none_of_the_tasks(self, data, write):
+        indir = write("dmc_walker_walk/mine/0", [1e6], [5])
+        arguments = {"baselines": ["iqn", "dreamerv2"], "indirs": [indir]}
+        assert list(compare(data, **arguments).scores) == ["mine", "iqn", "dreamerv2"]
+        assert list(compare(data, **arguments, optional=True).scores) == ["mine", "dreamerv2"]
+
     def test_unknown_tasks_are_kept(self, data, write):
         indir = write("gym_thing/mine/0", [10], [1])
         result = compare(data, baselines=["iqn"], indirs=[indir])

@@ -46,6 +46,7 @@ def compare(
     data: Data,
     *,
     baselines: Sequence[str],
+    optional: bool = False,
     tasks: Sequence[str] = (),
     indirs: Sequence[str] = (),
     frames: float | None = None,
@@ -59,6 +60,7 @@ def compare(
     Args:
       data: The shipped data.
       baselines: Methods of the shipped data, in the order of the table.
+      optional: Leave out baselines that have no run of any of the tasks.
       tasks: Names of tasks and sets; by default atari55, or those of one's own runs.
       indirs: Folders with one's own runs. Only tasks that they have are compared.
       frames: Compare everybody here. By default where one's own runs of each task have arrived, or
@@ -87,6 +89,8 @@ def compare(
     chosen = _tasks(data, tasks, own, notes)
     chosen_set = set(chosen)
     own = [run for run in own if run.task in chosen_set]
+    if optional:
+        baselines = [name for name in baselines if data.select(chosen, [name])]
     published = data.select(chosen_set, baselines)
 
     points, where = _points(chosen, own, frames)

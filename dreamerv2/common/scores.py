@@ -87,17 +87,10 @@ def _table(args: argparse.Namespace, data: Data) -> Table:
 
 def _compare(args: argparse.Namespace, data: Data) -> Comparison:
     """The scores of the methods, tasks and frames asked for."""
-    baselines = args.baselines
-    if baselines is None:
-        baselines = BASELINES.get(args.program, CURVES)
-        asked = (
-            aggregate.pick_tasks(args.tasks, data.task_sets, data.tasks) if not args.indir else []
-        )
-        if asked:
-            baselines = [name for name in baselines if data.select(asked, [name])]
     return compare(
         data,
-        baselines=baselines,
+        baselines=BASELINES.get(args.program, CURVES) if args.baselines is None else args.baselines,
+        optional=args.baselines is None,
         tasks=args.tasks,
         indirs=args.indir,
         frames=args.frames,
