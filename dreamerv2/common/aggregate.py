@@ -47,8 +47,8 @@ AGGREGATES = {
     "gamer_mean": Aggregate("Gamer Mean", "gamer", "mean"),
     "record_mean": Aggregate("Record Mean", "record", "mean"),
     "clipped_record_mean": Aggregate("Clipped Record Mean", "record", "mean", clip=True),
-    "range_median": Aggregate("Median of Maximum", "range", "median"),
-    "range_mean": Aggregate("Mean of Maximum", "range", "mean"),
+    "range_median": Aggregate("Control Median", "range", "median"),
+    "range_mean": Aggregate("Control Mean", "range", "mean"),
 }
 
 
