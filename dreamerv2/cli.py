@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 PROGRAMS = {
     "train": ("dreamerv2.train", "train an agent, or continue a run"),
+    "scores": ("dreamerv2.common.scores", "the paper's tables, with your runs beside them"),
 }
 
 
