@@ -10,6 +10,7 @@ ENV PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY setup.py pyproject.toml MANIFEST.in README.md LICENSE ./
 COPY dreamerv2 ./dreamerv2
+COPY scores ./scores
 RUN pip install --no-cache-dir ".${EXTRA}"
 
 # Away from the sources, so that the installed package is what runs.

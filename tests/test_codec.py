@@ -4,15 +4,9 @@ import tensorflow as tf
 from tiny import randomize
 
 from dreamerv2 import nets
-from dreamerv2.codec import (
-    Decoder,
-    Encoder,
-    TransposedConv,
-    conv_size,
-    split_keys,
-    transposed_size,
-)  # fmt: skip
+from dreamerv2.codec import Decoder, Encoder, split_keys
 from dreamerv2.common.errors import UserError
+from dreamerv2.convolutions import TransposedConv, conv_size, transposed_size
 
 RNG = np.random.default_rng(0)
 MIXED = {"front": (64, 64, 3), "pose": (4,), "map": (64, 64, 1), "speed": (1,)}
