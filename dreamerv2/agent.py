@@ -220,7 +220,7 @@ class Agent:
         keys = model.decoder.cnn_keys
         if not keys:
             return {}
-        seed, _ = _seeds(self._train_seeds)
+        seed, _ = _seeds(self._eval_seeds)
         context = min(5, data["is_first"].shape[1] // 2)
         means = model.open_loop(data, context, seed)
         videos = {}

@@ -16,6 +16,7 @@ from dreamerv2.common.clock import Every
 from dreamerv2.common.config import Config
 from dreamerv2.common.driver import Driver, RandomPolicy
 from dreamerv2.common.envs.vector import Batch, VecEnv
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.logger import JSONLines, Logger, TensorBoard, Terminal
 from dreamerv2.common.prefetch import Prefetcher
 from dreamerv2.common.replay import Replay
@@ -60,6 +61,7 @@ def run(config: Config, make_env: MakeEnv) -> None:
         interrupt = stack.enter_context(Interrupt())
         terminal = stack.enter_context(Terminal())
         # Everything that can refuse the settings comes before the folder is touched.
+        _check_prefill(config)
         with make_env("train", derive_seed(config.seed, _ENV)) as env:
             agent = Agent(config, env.obs_space, env.act_space, config.seed)
         logdir = stack.enter_context(Logdir(config))
@@ -67,6 +69,15 @@ def run(config: Config, make_env: MakeEnv) -> None:
         training = Training(config, agent, make_env, logdir.path, terminal, interrupt)
         with contextlib.closing(training):
             training.run()
+
+
+def _check_prefill(config: Config) -> None:
+    needed = config.dataset.length * config.envs
+    if config.prefill < needed:
+        raise UserError(
+            f"prefill is {config.prefill}, but sequences of dataset.length {config.dataset.length} "
+            f"from {config.envs} environments need {needed} agent steps; use at least that many."
+        )
 
 
 class Training:

@@ -151,6 +151,7 @@ REFUSALS = [
     (["--task", "dummy_catch", "--actor.dist", "trunc_normal"], "actor.dist", "onehot"),
     (["--task", "dummy_catch", "--actor_ent", "linear(1,2)"], "actor_ent", "linear(start"),
     (["--task", "dummy_catch", "--encoder.cnn_keys", "$^"], "encoder.cnn_keys", "image"),
+    (["--task", "dummy_catch", "--prefill", "40"], "prefill is 40", "at least"),
     (["--logdir", "/proc/nowhere"], "/proc/nowhere", "folder"),
     (["pong"], "pong", "~/logdir/run"),
 ]

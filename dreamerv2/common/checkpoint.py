@@ -104,7 +104,8 @@ class Checkpoint:
             try:
                 self._check_shapes(path)
                 self._checkpoint.restore(path).assert_existing_objects_matched()
-            except (tf.errors.OpError, json.JSONDecodeError) as error:
+            except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+                # A damaged file is any of these, depending on where the damage is.
                 message = str(error).strip().splitlines()[0]
                 _log.warning(f"The checkpoint {path} is damaged and passed over ({message}).")
                 continue
