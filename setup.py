@@ -42,6 +42,7 @@ INSTALL_REQUIRES = [
     "ale-py>=0.12",  # The native vector environment of 0.11 crashes once TensorFlow is loaded.
     "opencv-python-headless>=4.9.0.80",
     "pillow>=10.1",
+    "matplotlib>=3.8",
     "rich>=13",
     "ruamel.yaml>=0.18",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 PROGRAMS = {
     "train": ("dreamerv2.train", "train an agent, or continue a run"),
     "scores": ("dreamerv2.common.scores", "the paper's tables, with your runs beside them"),
+    "plot": ("dreamerv2.common.plot", "the paper's figures, or curves of your runs"),
 }
 
 
