@@ -7,8 +7,35 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+
+class FusedAdam(keras.optimizers.Adam):
+    """Keras' Adam with the update of each variable in one kernel instead of about twenty.
+
+    Slots, their names and the numbers are the same; compiling and updating take less time.
+    """
+
+    def update_step(
+        self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Update one variable and its slots; Keras hands in the TensorFlow variable."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, tf.float32), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, tf.float32), step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
 OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
+    "adam": FusedAdam,
     "adamax": keras.optimizers.Adamax,
     "nadam": keras.optimizers.Nadam,
 }
