@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,7 @@ def _runs(args: argparse.Namespace, data: Data) -> list[pathlib.Path]:
     gathered = plot_runs.gather(data, request, progress=sys.stderr)
     colors = plot_style.choose_colors(data.methods, gathered.found, args.palette, args.colors)
     panels = plot_runs.task_panels(gathered) + plot_combine.panels(gathered, args.add)
-    for note in gathered.notes:
+    for note in _brief(gathered.notes):
         print(f"note: {note}.", file=sys.stderr)
     style = _style(args, colors)
     if len(panels) == 1 and not args.size:
@@ -120,6 +121,20 @@ def _runs(args: argparse.Namespace, data: Data) -> list[pathlib.Path]:
     files.append(_save_json(plot_panels.describe(panels, args.agg), outdir / "curves"))
     files.append(_save_json(binned, outdir / "runs"))
     return files
+
+
+def _brief(notes: Sequence[str], most: int = 3) -> list[str]:
+    """The notes, of many that only differ in paths and numbers the first ones."""
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kinds.setdefault(re.sub(r"\S*/\S*|\d+", "", note), []).append(note)
+    result = []
+    for alike in kinds.values():
+        shown = alike if len(alike) <= most + 1 else alike[:most]
+        result += shown
+        if len(alike) > len(shown):
+            result.append(f"The same holds for {len(alike) - len(shown)} other runs")
+    return result
 
 
 def _style(args: argparse.Namespace, colors: dict[str, str]) -> Style:

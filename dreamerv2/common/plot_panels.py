@@ -176,8 +176,8 @@ def draw(panels: Sequence[Panel], style: Style) -> Any:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(plot_style.RC):
-        cols = min(style.cols, len(panels))
-        rows = math.ceil(len(panels) / cols)
+        rows = math.ceil(len(panels) / style.cols)
+        cols = math.ceil(len(panels) / rows)  # No row is much shorter than the others.
         handles = _handles(panels, style)
         labels = [handle.get_label() for handle in handles]
         width = cols * style.size[0] + 0.1
@@ -217,7 +217,8 @@ def _draw_panel(axes: Any, panel: Panel, style: Style) -> None:
     for order, curve in enumerate(panel.curves):
         color, zorder = style.colors[curve.method], 50 - order
         if curve.level:
-            axes.axhline(curve.lines[0, 0], color=color, ls=(0, (4, 2)), lw=1, zorder=zorder)
+            dashes = plot_style.dashes(curve.method)
+            axes.axhline(curve.lines[0, 0], color=color, ls=dashes, lw=1.2, zorder=zorder)
             continue
         thick = 1.8 if curve.own else 1.2
         # A single point makes no line.
@@ -250,8 +251,8 @@ def _handles(panels: Sequence[Panel], style: Style) -> list[Any]:
             [],
             color=style.colors[curve.method],
             label=curve.label,
-            lw=2,
-            ls=(0, (2.5, 1.2)) if curve.level else "-",
+            lw=1.2 if curve.level else 2,
+            ls=plot_style.dashes(curve.method) if curve.level else "-",
         )
         for curve in curves
     ]

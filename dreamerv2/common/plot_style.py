@@ -30,8 +30,8 @@ COLORS = {
     "c51": "#E69F00",
     "dqn": "#CC79A7",
     "simple": "#767676",
-    "random": "#BBBBBB",
-    "gamer": "#555555",
+    "random": "#888888",
+    "gamer": "#222222",
     "record": "#B8860B",
 }
 OTHERS = ("#767676", "#A6A6A6", "#5F5F5F", "#C4A484", "#8F8F8F", "#6B5B4B")
@@ -143,6 +143,11 @@ def choose_colors(
     return result
 
 
+def dashes(method: str) -> tuple[int, tuple[float, ...]]:
+    """How a level is drawn: dotted for people and random play, dashed for methods."""
+    return (0, (1, 1.2)) if method in ("random", "gamer", "record") else (0, (4, 1.8))
+
+
 def compact(value: float, largest: float | None = None) -> str:
     """A number for an axis: 200M, 2.5k, 0.5.
 
@@ -204,7 +209,7 @@ def add_legend(figure: Any, handles: Sequence[Any], rows: int) -> None:
         loc="lower center",
         ncols=math.ceil(len(handles) / max(rows, 1)),
         frameon=False,
-        handlelength=1.6,
+        handlelength=1.9,
         handletextpad=0.5,
         columnspacing=1.4,
         labelspacing=0.35,

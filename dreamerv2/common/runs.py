@@ -91,10 +91,6 @@ def read(
                 logdirs.append(logdir)
     logdirs = _unique(logdirs, notes)
     notes += _action_repeats(logdirs)
-    for task in sorted({logdir.task for logdir in logdirs} - set(names.values())):
-        if names:
-            what = unknown("task", task, names.values())
-            notes.append(f"{what[:1].upper()}{what[1:]}; its runs are read nevertheless")
     runs = []
     for logdir, result in zip(logdirs, _series(logdirs, metric, xaxis, progress), strict=True):
         if isinstance(result, str):
@@ -115,6 +111,10 @@ def read(
             )
     if not runs:
         raise UserError("; ".join(notes[:3]) or "no folder was named; name one with --indir")
+    for task in sorted({logdir.task for logdir in logdirs} - set(names.values())):
+        if names:
+            what = unknown("task", task, names.values())
+            notes.append(f"{what[:1].upper()}{what[1:]}; its runs are read nevertheless")
     runs.sort(key=lambda run: (run.task, run.method, natural(str(run.seed))))
     return Result(tuple(runs), tuple(notes))
 
