@@ -9,6 +9,7 @@ CONFIGS ?= $(if $(GPU),atari,atari small)
 TASK ?=
 LOGDIR ?= $(HOME)/logdir/$(or $(TASK),atari_pong)/dreamerv2/1
 ARGS ?=
+WORKERS ?= 2
 
 RUNTIME := $(VENV)/.installed-$(if $(GPU),cuda,cpu)
 DEV := $(VENV)/.installed-dev
@@ -22,7 +23,7 @@ help:  ## Show this list.
 	@echo
 	@echo 'Variables of train: CONFIGS="$(CONFIGS)" TASK=$(or $(TASK),atari_pong)'
 	@echo '  LOGDIR=$(LOGDIR) ARGS="--any flag"'
-	@echo 'Variables of test: PYTEST_ARGS="-k name"'
+	@echo 'Variables of test: PYTEST_ARGS="-k name" WORKERS=2'
 	@echo 'The interpreter that .venv is made with: PYTHON=$(PYTHON)'
 
 train: $(RUNTIME)  ## Install into .venv, then train on Atari Pong (smaller agent without a GPU).
@@ -30,7 +31,7 @@ train: $(RUNTIME)  ## Install into .venv, then train on Atari Pong (smaller agen
 	  $(if $(TASK),--task "$(TASK)") $(ARGS)
 
 test: lint  ## Run every check: formatting, types, import rules, tests.
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(DEV)  ## Run the checks that execute nothing: ruff, mypy, import-linter.
 	$(BIN)/ruff check .

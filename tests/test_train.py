@@ -55,11 +55,12 @@ def test_atari_from_the_command_line_and_again(tmp_path: pathlib.Path) -> None:
 
 
 def test_same_seed_same_metrics_other_seed_others(tmp_path: pathlib.Path) -> None:
-    for name, seed in [("a", "3"), ("b", "3"), ("c", "4")]:
-        assert train.main([*TINY, "--logdir", str(tmp_path / name), "--seed", seed]) == 0
+    for name, seed, steps in [("a", "3", "120"), ("b", "3", "120"), ("c", "4", "60")]:
+        arguments = [*TINY, "--logdir", str(tmp_path / name), "--seed", seed, "--steps", steps]
+        assert train.main(arguments) == 0
     first, second, third = (without_times(lines(tmp_path / name)) for name in "abc")
     assert first == second
-    assert first != third
+    assert all(row not in first for row in third)
 
 
 def test_resumes_where_it_stopped(tmp_path: pathlib.Path) -> None:
