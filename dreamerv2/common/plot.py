@@ -96,6 +96,10 @@ def _runs(args: argparse.Namespace, data: Data) -> list[pathlib.Path]:
         labels=args.labels,
     )
     gathered = plot_runs.gather(data, request, progress=sys.stderr)
+    for method in gathered.methods:
+        mine = [run.task for run in gathered.runs if run.method == method]
+        print(f"{method}: {len(mine)} run{'s' * (len(mine) > 1)}, "
+              f"{len(set(mine))} task{'s' * (len(set(mine)) > 1)}")  # fmt: skip
     colors = plot_style.choose_colors(data.methods, gathered.found, args.palette, args.colors)
     panels = plot_runs.task_panels(gathered) + plot_combine.panels(gathered, args.add)
     for note in _brief(gathered.notes):

@@ -229,9 +229,10 @@ def _draw_panel(axes: Any, panel: Panel, style: Style) -> None:
         if (curve.high > curve.low).any():
             shade = {"color": color, "alpha": 0.15, "lw": 0, "zorder": 2}
             axes.fill_between(curve.frames, curve.low, curve.high, **shade)
-    ends = [curve.frames[-1] for curve in panel.curves if len(curve.frames)]
-    right = panel.xmax or max(ends, default=1.0)
-    axes.set_xlim(*(style.xlim or (0, right * (1.03 if len(ends) else 1))))
+    drawn = [curve.frames for curve in panel.curves if len(curve.frames)]
+    left = min([0.0, *(frames[0] for frames in drawn)])
+    right = max([panel.xmax or left, *(frames[-1] for frames in drawn)])
+    axes.set_xlim(*(style.xlim or (left, left + 1.03 * ((right - left) or 1))))
     if not panel.shaded and style.ylim:
         axes.set_ylim(*style.ylim)
 
