@@ -69,7 +69,7 @@ class Count(gymnasium.Env):
 class Catch(gymnasium.Env):
     """A ball falls and vanishes; the paddle must stand where it lands.
 
-    The world has 8 by 8 cells. The ball (red) starts at the top of a random column and is visible
+    The world has 8 by 8 cells. The ball (white) starts at the top of a random column and is visible
     in the first two observations only. The paddle (green), two cells wide, starts anywhere in the
     bottom row and moves one cell per step: left, stay or right. After 10 steps the ball lands and
     is shown once more; catching it gives the reward 1, all else 0. A perfect agent has the mean
@@ -107,9 +107,9 @@ class Catch(gymnasium.Env):
         cells = np.zeros((self.CELLS, self.CELLS, 3), np.uint8)
         cells[-1, self._paddle : self._paddle + 2, 1] = 255
         if self._step < self.VISIBLE:
-            cells[self._step, self._ball, 0] = 255
+            cells[self._step, self._ball] = 255
         elif self._step >= self.LENGTH:
-            cells[-2, self._ball, 0] = 255
+            cells[-2, self._ball] = 255
         return cells.repeat(8, 0).repeat(8, 1)
 
 
