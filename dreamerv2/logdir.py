@@ -26,7 +26,7 @@ class Logdir:
     never stale.
 
     Args:
-        config: Of the run; written to `config.yaml`.
+        config: Of the run.
 
     Raises:
         UserError: The folder cannot be written, another process is using it, or it holds the run
@@ -46,7 +46,6 @@ class Logdir:
         try:
             self._acquire()
             self._check_task(config)
-            config.save(self.path / "config.yaml")
         except BaseException:
             self._lock.close()
             raise

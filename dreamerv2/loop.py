@@ -68,6 +68,8 @@ def run(config: Config, make_env: MakeEnv) -> None:
         terminal.print(describe_device(config.precision, agent.jit))
         training = Training(config, agent, make_env, logdir.path, terminal, interrupt)
         with contextlib.closing(training):
+            # Not earlier: what is in the folder may not fit this configuration.
+            config.save(logdir.path / "config.yaml")
             training.run()
 
 

@@ -201,7 +201,7 @@ def test_help_needs_no_tensorflow() -> None:
         env={**os.environ, "COLUMNS": "120"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    for text in ("--actor_ent", "--rssm.deter", "1024", "atari", "small", "debug"):
+    for text in ("actor_ent", "rssm.deter", "1024", "atari", "small", "debug"):
         assert text in result.stdout
 
 
