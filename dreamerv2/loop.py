@@ -163,6 +163,7 @@ class Training:
         self._learn()
         self._collect_and_learn()
         if self._config.eval_eps:
+            self._should_eval(self._steps)  # A longer run is not to repeat this evaluation.
             self._evaluate()
         self._log()
         self._save()
