@@ -166,12 +166,8 @@ def test_three_updates_and_policy(golden: Golden) -> None:
     weights = named_weights(agent)
     expected = golden.group("after3")
     assert weights.keys() == expected.keys()
-    start = golden.group("weights")
     for name, value in expected.items():
-        # Adam divides by the gradient's magnitude: where that is tiny, the direction is noise.
-        moved = np.abs(value - start[name]) > 0.5 * np.abs(value - start[name]).max()
-        close(np.where(moved, weights[name], value), value, name, atol=2e-5)
-        close(weights[name], value, name, atol=1e-3)
+        close(weights[name], value, name, atol=2e-5)
     check_policy(golden, agent)
 
 
