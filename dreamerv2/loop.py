@@ -33,6 +33,7 @@ from dreamerv2.evaluation import (
 )
 from dreamerv2.logdir import Logdir, derive_seed
 from dreamerv2.metrics import MetricBuffer
+from dreamerv2.spaces_file import save_spaces
 
 MakeEnv = Callable[[str, int], VecEnv]
 
@@ -70,6 +71,7 @@ def run(config: Config, make_env: MakeEnv) -> None:
         with contextlib.closing(training):
             # Not earlier: what is in the folder may not fit this configuration.
             config.save(logdir.path / "config.yaml")
+            save_spaces(logdir.path, env.obs_space, env.act_space)
             training.run()
 
 
@@ -288,6 +290,7 @@ class Training:
     def _state(self) -> dict[str, Any]:
         """Return what a checkpoint holds besides weights, replay and prefetched batches."""
         return {
+            "steps": self._steps,
             "updates": self._updates,
             "due": self._due,
             "best": self._best,

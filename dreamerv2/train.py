@@ -45,8 +45,10 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/tra
 def train(config: Config) -> int:
     """Train as the configuration says and return the exit status."""
 
+    from dreamerv2 import tasks
+
     def make(mode: str, seed: int) -> VecEnv:
-        return make_env(config, mode, seed)
+        return tasks.make_env(config, mode, seed)
 
     # Importing TensorFlow takes seconds: not before flags and task are known to be right.
     make("train", 0).close()
@@ -60,25 +62,6 @@ def train(config: Config) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def make_env(config: Config, mode: str, seed: int) -> VecEnv:
-    """Make the environments of a configuration, for "train" or "eval"."""
-    from dreamerv2.common import envs
-
-    return envs.make(
-        config.task,
-        num=config.envs if mode == "train" else max(1, min(config.envs, config.eval_eps)),
-        parallel=config.envs_parallel,
-        seed=seed,
-        action_repeat=config.action_repeat,
-        time_limit=config.time_limit,
-        size=config.render_size,
-        atari_grayscale=config.atari_grayscale,
-        atari_sticky=config.atari_sticky,
-        atari_noops=config.atari_noops,
-        atari_full_actions=config.atari_full_actions,
-    )
 
 
 if __name__ == "__main__":
