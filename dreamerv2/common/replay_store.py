@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamerv2.common.replay_chunk import Chunk, ChunkError
+from dreamerv2.common.replay_chunk import Chunk, ChunkError, Schema
 from dreamerv2.common.replay_schema import Checker
 from dreamerv2.common.replay_stream import Stream, load_streams, set_aside
 from dreamerv2.common.replay_writer import Writer, create
@@ -24,6 +24,26 @@ class Window(NamedTuple):
     stream: int
     start: int
     pieces: tuple[tuple[Chunk, int, int], ...]
+
+
+def read_windows(schema: Schema, windows: Sequence[Window], length: int) -> dict[str, np.ndarray]:
+    """Reads windows of ``length`` rows: every key of the schema as ``(B, length, ...)``.
+
+    Raises:
+        ChunkError: a file was truncated while it was in use.
+    """
+    outputs: dict[str, np.ndarray] = {}
+    buffers: list[tuple[str, memoryview, int]] = []
+    for key, (dtype, shape) in schema.items():
+        outputs[key] = np.empty((len(windows), length, *shape), dtype)
+        data: Any = outputs[key].reshape(-1).view(np.uint8)
+        buffers.append((key, memoryview(data), len(data) // max(1, len(windows) * length)))
+    done = 0
+    for window in windows:
+        for chunk, row, count in window.pieces:
+            chunk.read(row, count, {key: data[done * size :] for key, data, size in buffers})
+            done += count
+    return outputs
 
 
 class Store:
@@ -90,18 +110,7 @@ class Store:
         Raises:
             ChunkError: a file was truncated while it was in use.
         """
-        outputs: dict[str, np.ndarray] = {}
-        buffers: list[tuple[str, memoryview, int]] = []
-        for key, (dtype, shape) in self._checker.schema.items():
-            outputs[key] = np.empty((len(windows), length, *shape), dtype)
-            data: Any = outputs[key].reshape(-1).view(np.uint8)
-            buffers.append((key, memoryview(data), len(data) // max(1, len(windows) * length)))
-        done = 0
-        for window in windows:
-            for chunk, row, count in window.pieces:
-                chunk.read(row, count, {key: data[done * size :] for key, data, size in buffers})
-                done += count
-        return outputs
+        return read_windows(self._checker.schema, windows, length)
 
     def flush(self) -> None:
         """Waits until everything appended so far is on the disk."""

@@ -119,15 +119,18 @@ class Stream:
         return tuple(found)
 
 
-def load_streams(directory: Path) -> tuple[dict[int, Stream], list[str]]:
+def load_streams(directory: Path, readonly: bool = False) -> tuple[dict[int, Stream], list[str]]:
     """Opens all chunk files of a folder; those that can't be used are renamed to ``*.bad``.
+
+    With ``readonly`` nothing in the folder changes, and another process may be using it.
 
     Returns the streams by number and one sentence for each file that was set aside.
     """
     notices = []
     chunks: list[Chunk] = []
     starts = {}
-    for path in directory.glob("*.tmp"):
+    reject = leave_out if readonly else set_aside
+    for path in [] if readonly else directory.glob("*.tmp"):
         path.unlink()  # The process was killed before it had created the file.
     for path in sorted(directory.glob("*" + SUFFIX)):
         try:
@@ -137,16 +140,19 @@ def load_streams(directory: Path) -> tuple[dict[int, Stream], list[str]]:
             starts[path] = np.flatnonzero(small["is_first"])
             chunks.append(chunk)
         except ChunkError as error:
-            notices.append(set_aside(path, error))
+            notices.append(reject(path, error))
+        except FileNotFoundError:
+            if not readonly:
+                raise  # Else the process that uses the replay has just evicted it.
     newest = max(chunks, key=lambda chunk: chunk.order, default=None)
     streams: dict[int, Stream] = {}
     for chunk in sorted(chunks, key=lambda chunk: (chunk.stream, chunk.sequence)):
         stream = streams.setdefault(chunk.stream, Stream(chunk.stream))
         if newest and chunk.schema != newest.schema:
             reason = ChunkError(f"holds other keys than {newest.path.name}")
-            notices.append(set_aside(chunk.path, reason))
+            notices.append(reject(chunk.path, reason))
         elif chunk.first < stream.next:
-            notices.append(set_aside(chunk.path, ChunkError("repeats steps of another file")))
+            notices.append(reject(chunk.path, ChunkError("repeats steps of another file")))
         else:
             stream.load(chunk, starts[chunk.path])
     for chunk in chunks:
@@ -160,5 +166,12 @@ def set_aside(path: Path, error: Exception) -> str:
     bad = path.with_name(path.name + ".bad")
     path.rename(bad)
     notice = f"The replay file {path} {error}; it is now {bad.name} and its steps are left out."
+    _log.warning(notice)
+    return notice
+
+
+def leave_out(path: Path, error: Exception) -> str:
+    """Logs and returns a sentence about a file that can't be used; the file stays as it is."""
+    notice = f"The replay file {path} {error}; its steps are left out."
     _log.warning(notice)
     return notice
