@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def load_spaces(folder: str | os.PathLike[str]) -> tuple[dict[str, ObsSpec], Act
             key: ObsSpec(tuple(spec["shape"]), np.dtype(spec["dtype"]))
             for key, spec in stored["observations"].items()
         }
-        fields = {
+        fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in stored["actions"].items()
         }
