@@ -43,6 +43,7 @@ INSTALL_REQUIRES = [
     "opencv-python-headless>=4.9.0.80",
     "pillow>=10.1",
     "matplotlib>=3.8",
+    "av>=13.1",  # Encodes MP4; its wheels hold all of ffmpeg that this needs.
     "rich>=13",
     "ruamel.yaml>=0.18",
 ]
