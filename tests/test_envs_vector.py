@@ -187,3 +187,35 @@ def test_importing_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+class Old(Count):
+    """Has the interface of the old gym."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated or truncated, info
+
+
+class OldReset(Count):
+    def reset(self, **kwargs):
+        return super().reset(**kwargs)[0]
+
+
+@pytest.mark.parametrize("repeat", [1, 2])
+def test_environments_of_the_old_gym_are_one_sentence(repeat):
+    env = envs.make_from(Old, name="mine", action_repeat=repeat)
+    env.reset()
+    with pytest.raises(UserError, match=r"4 values as the old gym did: write `return obs, rew"):
+        env.step(np.eye(3, dtype=np.float32)[:1])
+    env.close()
+    with pytest.raises(UserError, match=r"reset\(\) .* type dict as the old gym .*obs, info`"):
+        envs.make_from(OldReset, name="mine").reset()
+
+
+def test_the_space_of_the_environment_itself_is_known():
+    with envs.make_from(Count, size=(16, 16), time_limit=3, action_repeat=2) as env:
+        assert env.env_space == Count().observation_space
+        assert env.obs_space["image"].shape == (16, 16, 3)
+    with envs.make("atari_pong", parallel="native") as env:
+        assert env.env_space is None

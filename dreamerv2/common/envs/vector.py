@@ -25,6 +25,8 @@ class VecEnv:
       obs_space: Specs of the observation keys, without the batch dimension.
       act_space: Spec of the action vector of length A.
       action_repeat: Environment frames per agent step.
+      env_space: Gymnasium observation space of one environment before it is translated to
+        `obs_space`; None if there is no such thing.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class VecEnv:
         seeds: Any,
         action_repeat: int = 1,
         convert: Callable[[Any], Batch] | None = None,
+        env_space: Any = None,
     ) -> None:
         """Put the face onto a vector environment whose autoreset mode is `NEXT_STEP`.
 
@@ -49,6 +52,7 @@ class VecEnv:
           action_repeat: Environment frames per agent step.
           convert: From what `vector` observes to a dict of `(N, ...)` arrays; by default it
             observes such a dict.
+          env_space: Observation space of one environment as it comes.
         """
         from gymnasium.vector import AutoresetMode
 
@@ -60,6 +64,7 @@ class VecEnv:
         self.obs_space = obs_space
         self.act_space = act_space
         self.action_repeat = action_repeat
+        self.env_space = env_space
         self._vector = vector
         self._convert = convert
         self._seeds = seeds
@@ -218,6 +223,7 @@ def vectorize(
     probe = constructors[0]()
     specs = dict(probe.specs)
     act_space = act_spec(probe.action_space, name)
+    env_space = probe.env.observation_space
     vector: Any
     if parallel == "process":
         probe.close()
@@ -248,4 +254,5 @@ def vectorize(
         act_space=act_space,
         seeds=env_seeds(seed, len(constructors)),
         action_repeat=action_repeat,
+        env_space=env_space,
     )

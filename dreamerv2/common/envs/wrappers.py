@@ -13,6 +13,27 @@ from dreamerv2.common.envs import observations, spaces
 from dreamerv2.common.errors import UserError
 
 
+def unpack(result: Any, what: str) -> tuple[Any, ...]:
+    """Return what `reset()` or `step()` of an environment gave, as a tuple of the right length.
+
+    Raises:
+      UserError: If the environment has the interface of the old gym, before version 0.26.
+    """
+    length = 5 if what == "step" else 2
+    if isinstance(result, tuple) and len(result) == length:
+        return result
+    names = "obs, reward, terminated, truncated, info" if what == "step" else "obs, info"
+    if isinstance(result, tuple):
+        given = f"{len(result)} values"
+    else:
+        given = f"one value of the type {type(result).__name__}"
+    old = (what == "step" and given == "4 values") or what == "reset"
+    raise UserError(
+        f"{what}() of the environment returned {given}{' as the old gym did' * old}: "
+        f"write `return {names}` at its end"
+    )
+
+
 class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
     """Take every action `repeat` times: rewards are summed, the end of an episode stops it."""
 
@@ -25,7 +46,7 @@ class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
         """Step the inner environment up to `repeat` times."""
         total = 0.0
         for _ in range(self._repeat):
-            obs, reward, terminated, truncated, info = self.env.step(action)
+            obs, reward, terminated, truncated, info = unpack(self.env.step(action), "step")
             total += float(reward)
             if terminated or truncated:
                 break
@@ -66,7 +87,7 @@ class FlatObservation(gymnasium.Wrapper, RecordConstructorArgs):
           EnvError: If the inner environment raised an exception.
         """
         try:
-            obs, _ = self.env.reset(seed=seed, options=options)
+            obs, _ = unpack(self.env.reset(seed=seed, options=options), "reset")
             return self._convert(obs), {}
         except UserError:
             raise
@@ -80,7 +101,7 @@ class FlatObservation(gymnasium.Wrapper, RecordConstructorArgs):
           EnvError: If the inner environment raised an exception.
         """
         try:
-            obs, reward, terminated, truncated, _ = self.env.step(action)
+            obs, reward, terminated, truncated, _ = unpack(self.env.step(action), "step")
             return self._convert(obs), float(reward), bool(terminated), bool(truncated), {}
         except UserError:
             raise
