@@ -15,7 +15,7 @@ RUNTIME := $(VENV)/.installed-$(if $(GPU),cuda,cpu)
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint format clean
+.PHONY: help train test lint docs format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list.
@@ -39,12 +39,16 @@ lint: $(DEV)  ## Run the checks that execute nothing: ruff, mypy, import-linter.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(DEV)  ## Build the documentation into site/; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo 'Open site/index.html; $(BIN)/mkdocs serve shows changes while writing.'
+
 format: $(DEV)  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Delete .venv, caches and build products; never a log folder.
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamp files: installing again only after setup.py changed.

@@ -48,10 +48,15 @@ INSTALL_REQUIRES = [
     "ruamel.yaml>=0.18",
 ]
 
+# For the site of the documentation. mkdocs 2 drops the plug-ins that the site is made with.
+DOCS_REQUIRE = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"]
+
 EXTRAS_REQUIRE = {
     # NVIDIA's libraries as wheels; only the driver has to be there already.
     "cuda": ["tensorflow[and-cuda]>=2.18,<2.22"],
+    "docs": DOCS_REQUIRE,
     "dev": [
+        *DOCS_REQUIRE,
         "hypothesis>=6.100",
         "import-linter>=2.3",
         "mypy>=1.15",
