@@ -118,6 +118,17 @@ class ActorCritic:
             "critic", self.critic.trainable_variables, scaling=scaling, **critic_opt
         )
 
+    @property
+    def layers(self) -> list[nets.Head]:
+        """All networks."""
+        slow = [] if self.slow_critic is self.critic else [self.slow_critic]
+        return [self.actor, self.critic, *slow]
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizers by name."""
+        return {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
+
     def state(self) -> dict[str, tf.Variable]:
         """Return the variables that are neither weights nor optimizer slots, by name."""
         return {"updates": self._updates, "reward_magnitude": self._reward_norm.magnitude}

@@ -1,33 +1,27 @@
 """The agent: wires world model, actor and critic together and compiles its three entry points.
 
 One training step, top to bottom: `Agent.train` -> `Agent._update` -> `WorldModel.train` (loss,
-gradients, optimizer) -> `ActorCritic.train` (imagination, targets, losses, gradients, optimizer).
+gradients, optimizer) -> `ActorCritic.train` (imagination, targets, losses, gradients, optimizer),
+and, while another behaviour than the task's explores, the same for that one (`exploration`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from dreamerv2 import nets
-from dreamerv2.actor_critic import ActorCritic
+from dreamerv2 import nets, parts
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
-from dreamerv2.common.errors import UserError
 from dreamerv2.distributions import action_noise
+from dreamerv2.optimizer import Optimizer
 from dreamerv2.rssm import State
-from dreamerv2.schedules import Schedule
-from dreamerv2.world_model import Data, Metrics, WorldModel
+from dreamerv2.world_model import Data, Metrics
 
 MODES = ("train", "eval")
-_ACTORS = {
-    "discrete": ("onehot",),
-    "multi_discrete": ("multi_onehot",),
-    "continuous": ("trunc_normal", "tanh_normal", "normal"),
-}
 
 
 class Agent:
@@ -54,46 +48,12 @@ class Agent:
         self._train_seeds = tf.random.Generator.from_seed(seed, "philox")
         self._policy_seeds = tf.random.Generator.from_seed(seed + 1, "philox")
         self._eval_seeds = tf.random.Generator.from_seed(seed + 2, "philox")
-        _check_noise(config, self._discrete)
+        parts.check_noise(config, act_space)
         policy = nets.dtype_policy(config.precision)
-        shapes = {k: tuple(s.shape) for k, s in obs_space.items() if not k.startswith("log_")}
-        self.world_model = WorldModel(
-            shapes,
-            act_space.dim,
-            rssm=config.rssm,
-            encoder=config.encoder,
-            decoder=config.decoder,
-            reward_head=config.reward_head,
-            discount_head=config.discount_head,
-            pred_discount=config.pred_discount,
-            discount=config.discount,
-            grad_heads=config.grad_heads,
-            loss_scales=config.loss_scales,
-            kl=config.kl,
-            clip_rewards=config.clip_rewards,
-            opt=config.model_opt,
-            policy=policy,
-        )
-        self.behavior = ActorCritic(
-            self.world_model.rssm.feat_size,
-            act_space.sizes,
-            self._discrete,
-            actor={**config.actor, "dist": _actor_dist(config.actor.dist, act_space)},
-            critic=config.critic,
-            actor_opt=config.actor_opt,
-            critic_opt=config.critic_opt,
-            horizon=config.imag_horizon,
-            discount_lambda=config.discount_lambda,
-            actor_grad=config.actor_grad,
-            actor_grad_mix=Schedule.parse("actor_grad_mix", config.actor_grad_mix),
-            actor_ent=Schedule.parse("actor_ent", config.actor_ent),
-            slow_target=config.slow_target,
-            slow_target_update=config.slow_target_update,
-            slow_target_fraction=config.slow_target_fraction,
-            slow_baseline=config.slow_baseline,
-            reward_norm=config.reward_norm,
-            policy=policy,
-        )
+        self.world_model = parts.world_model(config, obs_space, act_space, policy)
+        feat_size = self.world_model.rssm.feat_size
+        self.behavior = parts.actor_critic(config, feat_size, act_space, policy, config.reward_norm)
+        self.exploration = parts.explorer(config, self.world_model, act_space, policy)
         self.jit = _resolve_jit(config.jit)
         self._update_fn = self._compile(self._update)
         self._act_fn = self._compile(self._act)
@@ -117,16 +77,27 @@ class Agent:
         Args:
             obs: Observations, `reward`, `is_first`, `is_last`, `is_terminal`, each ``(N, ...)``.
             state: What the previous call returned, or None at the start.
-            mode: `train` samples actions; `eval` takes the most likely.
+            mode: `train` samples actions; `eval` takes the most likely; `explore` samples them
+                from the behaviour that explores, if there is one (see `training_mode`).
 
         Returns:
             Float32 actions ``(N, A)`` and the state for the next call.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}.")
+        modes = (*MODES, "explore") if self.exploration else MODES
+        if mode not in modes:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(modes)}.")
         if state is None:
             state = self.initial(len(obs["is_first"]))
         return self._act_fn(_without_logs(obs), state, mode)
+
+    def training_mode(self, step: int) -> str:
+        """Return the mode of `policy` in which to collect data after `step` agent steps.
+
+        That is `explore` until `expl_until` (0: for ever) and `train` from then on.
+        """
+        until = self._config.expl_until
+        exploring = self.exploration is not None and (not until or step < until)
+        return "explore" if exploring else "train"
 
     def seed_evaluation(self, seed: int) -> None:
         """Restart the random numbers of `policy` in mode eval."""
@@ -135,11 +106,11 @@ class Agent:
     def train(
         self, data: Data, step: int, state: State | None = None, sample: bool = True
     ) -> tuple[State, Metrics]:
-        """Update world model, actor and critic on one batch.
+        """Update world model, actor and critic on one batch, and what explores at this step.
 
         Args:
             data: Transitions with leading dimensions ``(B, T)``.
-            step: Agent steps so far, for the schedules.
+            step: Agent steps so far, for the schedules and for `expl_until`.
             state: Latent state before the sequences; needed only where they do not begin
                 with `is_first`.
             sample: Whether to draw latents and actions, or to take their modes.
@@ -147,8 +118,9 @@ class Agent:
         Returns:
             The latent state after the sequences, and float32 scalars on the device.
         """
+        explore = self.training_mode(step) == "explore"
         step = tf.constant(step, tf.int64)
-        return self._update_fn(_without_logs(data), step, state, sample)
+        return self._update_fn(_without_logs(data), step, state, sample, explore)
 
     def report(self, data: Data) -> dict[str, tf.Tensor]:
         """Predict images of a batch open-loop: 5 steps of context, then from actions alone.
@@ -162,29 +134,31 @@ class Agent:
     def variables(self) -> dict[str, tf.Variable]:
         """Return everything that a checkpoint of the agent must hold, by name.
 
-        That is all weights, all optimizer slots and loss scales, the counter of the slow critic,
-        the reward normaliser and the state of both random generators.
+        That is all weights, all optimizer slots and loss scales, the counters of slow critics,
+        the reward normalisers and the state of both random generators.
         """
-        model, behavior = self.world_model, self.behavior
-        layers = [*model.layers, behavior.actor, behavior.critic]
-        if behavior.slow_critic is not behavior.critic:
-            layers.append(behavior.slow_critic)
-        result = {f"weights/{v.path}": v.value for layer in layers for v in layer.variables}
-        optimizers = {
-            "model": model.optimizer,
-            "actor": behavior.actor_optimizer,
-            "critic": behavior.critic_optimizer,
-        }
-        for name, optimizer in optimizers.items():
-            for key, variable in optimizer.state().items():
-                result[f"optimizers/{name}/{key}"] = variable
-        result.update({f"behavior/{key}": v for key, v in behavior.state().items()})
+        model, behavior, explorer = self.world_model, self.behavior, self.exploration
+        result = _named(
+            "",
+            [*model.layers, *behavior.layers],
+            behavior.state(),
+            {"model": model.optimizer, **behavior.optimizers},
+        )
+        if explorer:
+            result.update(
+                _named("exploration/", explorer.layers, explorer.state(), explorer.optimizers)
+            )
         result["seeds/train"] = self._train_seeds.state
         result["seeds/policy"] = self._policy_seeds.state
         return result
 
     def _update(
-        self, data: Data, step: tf.Tensor, state: State | None, sample: bool
+        self,
+        data: Data,
+        step: tf.Tensor,
+        state: State | None,
+        sample: bool,
+        explore: bool = False,
     ) -> tuple[State, Metrics]:
         model_seed, behavior_seed = _seeds(self._train_seeds) if sample else (None, None)
         state, outputs, metrics = self.world_model.train(data, state, model_seed)
@@ -198,6 +172,11 @@ class Agent:
                 behavior_seed,
             )
         )
+        if explore:
+            assert self.exploration is not None
+            seed = _seeds(self._train_seeds, 1)[0] if sample else None
+            learned = self.exploration.train(outputs, data, step, seed)
+            metrics.update({f"expl_{key}": value for key, value in learned.items()})
         return state, metrics
 
     def _act(self, obs: Data, state: State, mode: str) -> tuple[tf.Tensor, State]:
@@ -209,7 +188,9 @@ class Agent:
         latent = {key: value for key, value in state.items() if key != "action"}
         embed = model.encoder(model.preprocess(obs))
         latent = model.rssm.obs_step(latent, state["action"], embed, obs["is_first"], latent_seed)
-        policy = self.behavior.actor.dist(model.rssm.get_feat(latent))
+        chooser = self.behavior.actor if mode != "explore" else self.exploration
+        assert chooser is not None
+        policy = chooser.dist(model.rssm.get_feat(latent))
         action = policy.mode() if mode == "eval" else policy.sample(seed=action_seed)
         noise = config.eval_noise if mode == "eval" else config.expl_noise
         action = action_noise(action, noise, self._act_space.sizes, self._discrete, noise_seed)
@@ -233,25 +214,17 @@ class Agent:
         return videos
 
 
-def _actor_dist(dist: str, act_space: ActSpec) -> str:
-    fitting = _ACTORS[act_space.kind]
-    if dist == "auto":
-        return fitting[0]
-    if dist not in fitting:
-        raise UserError(
-            f"actor.dist is {dist!r}, but {act_space.kind} actions need "
-            f"{' or '.join(fitting)}; or leave it at auto."
-        )
-    return dist
-
-
-def _check_noise(config: Config, discrete: bool) -> None:
-    for key in ("expl_noise", "eval_noise"):
-        if discrete and config[key] > 1.0:
-            raise UserError(
-                f"{key} is {config[key]}, but for discrete actions it is a probability; "
-                "use at most 1."
-            )
+def _named(
+    prefix: str,
+    layers: Iterable[keras.layers.Layer],
+    state: Mapping[str, tf.Variable],
+    optimizers: Mapping[str, Optimizer],
+) -> dict[str, tf.Variable]:
+    result = {f"weights/{prefix}{v.path}": v.value for layer in layers for v in layer.variables}
+    for name, optimizer in optimizers.items():
+        for key, variable in optimizer.state().items():
+            result[f"optimizers/{prefix}{name}/{key}"] = variable
+    return {**result, **{f"behavior/{prefix}{key}": v for key, v in state.items()}}
 
 
 def _resolve_jit(jit: str) -> str:

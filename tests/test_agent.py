@@ -16,7 +16,7 @@ from tiny import (
 )  # fmt: skip
 
 from dreamerv2 import agent as agent_module
-from dreamerv2 import nets, optimizer, rssm, world_model
+from dreamerv2 import nets, optimizer, parts, rssm, world_model
 from dreamerv2.agent import Agent
 from dreamerv2.common import flags
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
@@ -258,7 +258,7 @@ def test_the_choices_of_the_configuration_are_what_the_code_knows():
         name = key.rpartition(".")[2]
         expected = {
             "act": set(nets.ACTIVATIONS), "precision": set(nets.PRECISIONS),
-            "opt": {*optimizer.OPTIMIZERS, "sgd"}, "std_act": set(rssm.STD_ACTS),
+            "opt": {*optimizer.OPTIMIZERS, "sgd"}, "std_act": set(latents.STD_ACTS),
             "clip_rewards": set(world_model.REWARD_TRANSFORMS),
         }.get(name)  # fmt: skip
         if expected:
@@ -267,5 +267,5 @@ def test_the_choices_of_the_configuration_are_what_the_code_knows():
         if name == "dist":
             assert known - {"auto"} <= set(nets.Output.KINDS), key
     assert checked == {"act", "precision", "opt", "std_act", "clip_rewards"}
-    actors = {dist for fitting in agent_module._ACTORS.values() for dist in fitting}
+    actors = {dist for fitting in parts.ACTORS.values() for dist in fitting}
     assert found["actor.dist"] == {"auto"} | actors
