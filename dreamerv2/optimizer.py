@@ -85,12 +85,15 @@ class Optimizer:
         else:
             self._opt = OPTIMIZERS[opt](lr, epsilon=eps, name=name)
         self._opt.build(self._variables)
+        # Checkpoints hold the rate that was used; a run continued with another one takes that.
+        self._stated_lr = tf.Variable(lr, trainable=False, dtype=tf.float32)
         self._scale = tf.Variable(2.0**15 if scaling else 1.0, trainable=False, name="loss_scale")
         self._good = tf.Variable(0, trainable=False, dtype=tf.int64, name="good_updates")
 
     def state(self) -> dict[str, tf.Variable]:
         """Return everything that a checkpoint must hold, by name."""
         slots = {variable.path: variable.value for variable in self._opt.variables}
+        slots[self._opt.learning_rate.path] = self._stated_lr
         return {**slots, "loss_scale": self._scale, "good_updates": self._good}
 
     def __call__(self, tape: tf.GradientTape, loss: tf.Tensor) -> dict[str, tf.Tensor]:
