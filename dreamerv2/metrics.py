@@ -12,33 +12,35 @@ class MetricBuffer:
     """Collects scalars on the device; `result` fetches them all at once.
 
     Values that are not finite, such as the gradient norm of an update that loss scaling skipped,
-    are left out of the mean; if no finite value is left, the result says so as NaN.
+    are left out of the mean; if no finite value is left, the result says so as NaN. What is
+    measured may change, as when exploration ends: each mean is over the updates that had it.
     """
 
     def __init__(self) -> None:
-        self._names: list[str] = []
-        self._rows: list[tf.Tensor] = []
+        self._tables: list[tuple[list[str], list[tf.Tensor]]] = []
 
     def __len__(self) -> int:
         """Return the number of updates collected."""
-        return len(self._rows)
+        return sum(len(rows) for _, rows in self._tables)
 
     def add(self, metrics: Mapping[str, tf.Tensor]) -> None:
-        """Keep the scalars of one update; every call gives the same names."""
+        """Keep the scalars of one update."""
         names = list(metrics)
-        if self._rows and names != self._names:
-            raise ValueError(f"the metrics changed from {self._names} to {names}")
-        self._names = names
-        self._rows.append(tf.stack([tf.cast(metrics[name], tf.float32) for name in names]))
+        if not self._tables or names != self._tables[-1][0]:
+            self._tables.append((names, []))
+        row = tf.stack([tf.cast(metrics[name], tf.float32) for name in names])
+        self._tables[-1][1].append(row)
 
     def result(self) -> dict[str, float]:
         """Return the mean of each metric since the last call, and forget them."""
-        if not self._rows:
-            return {}
-        table = tf.stack(self._rows).numpy()
-        self._rows = []
-        finite = np.isfinite(table)
-        counts = finite.sum(0)
-        sums = np.where(finite, table, 0.0).sum(0, dtype=np.float64)
-        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-        return dict(zip(self._names, means.tolist(), strict=True))
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for names, rows in self._tables:
+            table = tf.stack(rows).numpy()
+            finite = np.isfinite(table)
+            totals = np.where(finite, table, 0.0).sum(0, dtype=np.float64)
+            for name, total, count in zip(names, totals, finite.sum(0), strict=True):
+                sums[name] = sums.get(name, 0.0) + float(total)
+                counts[name] = counts.get(name, 0) + int(count)
+        self._tables = []
+        return {name: sums[name] / n if n else float("nan") for name, n in counts.items()}

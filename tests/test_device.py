@@ -47,8 +47,10 @@ def test_metrics_average_and_leave_out_what_is_not_finite() -> None:
     assert buffer.result() == {"c": 1.0}
 
 
-def test_metrics_with_changing_names_are_refused() -> None:
+def test_metrics_may_come_and_go() -> None:
     buffer = MetricBuffer()
-    buffer.add({"a": 1.0})
-    with pytest.raises(ValueError, match="changed"):
-        buffer.add({"b": 1.0})
+    for metrics in ({"a": 1.0, "b": 10.0}, {"a": 2.0}, {"a": 6.0}, {"c": 5.0, "b": 20.0}):
+        buffer.add(metrics)
+    assert len(buffer) == 4
+    assert buffer.result() == {"a": 3.0, "b": 15.0, "c": 5.0}
+    assert buffer.result() == {}
