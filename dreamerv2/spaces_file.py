@@ -36,7 +36,10 @@ def save_spaces(
         key: {"shape": list(spec.shape), "dtype": str(spec.dtype)}
         for key, spec in obs_space.items()
     }
-    stored = {"observations": observations, "actions": dataclasses.asdict(act_space)}
+    stored: dict[str, Any] = {
+        "observations": observations,
+        "actions": dataclasses.asdict(act_space),
+    }
     if env_space is not None:
         stored["environment"] = space_json.to_json(env_space)
     text = json.dumps(stored, indent=1)

@@ -1,0 +1,63 @@
+"""How far a run has come, and when what is due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dreamerv2.common.clock import Every
+from dreamerv2.common.config import Config
+
+
+class Progress:
+    """Counters and triggers of a run; all but `steps` are part of a checkpoint.
+
+    Attributes:
+        steps: Agent steps. They come from the replay, which is newer than the checkpoint after
+            a kill.
+        updates: Updates made.
+        due: Updates that are still to make for the steps so far.
+        pretrained: Whether the updates before the first chosen action are among those.
+        best: Highest mean return of an evaluation, and the frame of it.
+        should_train: Is due every `train_every` agent steps; and so on.
+        should_save: Is due every `save_every` seconds of this process.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._action_repeat = config.action_repeat
+        self.steps = 0
+        self.updates = 0
+        self.due = 0
+        self.pretrained = False
+        self.best: dict[str, float] = {}
+        self.should_train = Every(config.train_every)
+        self.should_log = Every(config.log_every)
+        self.should_eval = Every(config.eval_every if config.eval_eps else 0)
+        self.should_save = Every(config.save_every)
+
+    @property
+    def frames(self) -> int:
+        """Environment frames."""
+        return self.steps * self._action_repeat
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of this."""
+        return {
+            "steps": self.steps,
+            "updates": self.updates,
+            "due": self.due,
+            "pretrained": self.pretrained,
+            "best": self.best,
+            "train": self.should_train.state(),
+            "log": self.should_log.state(),
+            "eval": self.should_eval.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `state` gave, but for the steps."""
+        self.updates = state["updates"]
+        self.due = state["due"]
+        self.pretrained = state.get("pretrained", True)  # Missing where it is long past.
+        self.best = state["best"]
+        self.should_train.restore(state["train"])
+        self.should_log.restore(state["log"])
+        self.should_eval.restore(state["eval"])
