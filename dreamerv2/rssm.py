@@ -22,18 +22,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from dreamerv2 import distributions as dists
 from dreamerv2 import nets
-
-tfd = tfp.distributions
-State = dict[str, tf.Tensor]
-
-STD_ACTS = {
-    "softplus": tf.nn.softplus,
-    "sigmoid": tf.nn.sigmoid,
-    "sigmoid2": lambda x: 2.0 * tf.nn.sigmoid(x / 2.0),
-    "exp": tf.exp,
-}
+from dreamerv2.latents import Latents, State
 
 
 class RSSM(keras.layers.Layer):
@@ -72,14 +62,10 @@ class RSSM(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self._sizes = {"action": action, "embed": embed, "hidden": hidden, "deter": deter}
-        self._stoch = stoch
-        self._classes = int(discrete)
-        self._flat = stoch * (self._classes or 1)
         self._act = nets.ACTIVATIONS[act]
-        self._std_act = STD_ACTS[std_act]
-        self._min_std = min_std
+        self.latents = Latents(stoch, discrete, std_act, min_std)
         policy = self.dtype_policy
-        stats = self._flat if self._classes else 2 * stoch
+        stats = self.latents.stats_size
 
         def linear(name: str, units: int) -> nets.Linear:
             return nets.Linear(units, name=name, dtype=policy)
@@ -102,7 +88,7 @@ class RSSM(keras.layers.Layer):
         """Create all weights; the sizes are known from the constructor."""
         sizes = self._sizes
         hidden = (None, sizes["hidden"])
-        self._img_in.build((None, self._flat + sizes["action"]))
+        self._img_in.build((None, self.latents.size + sizes["action"]))
         self._cell.build(hidden)
         self._obs_out.build((None, sizes["deter"] + sizes["embed"]))
         for layer in self._img_out:
@@ -115,29 +101,20 @@ class RSSM(keras.layers.Layer):
     @property
     def feat_size(self) -> int:
         """Length of the features that heads see: flat `stoch`, then `deter`."""
-        return self._flat + self._sizes["deter"]
+        return self.latents.size + self._sizes["deter"]
 
     def initial(self, batch_size: int | tf.Tensor) -> State:
         """Return the all-zero state for `batch_size` sequences."""
-        dtype = self.compute_dtype
-        shape = [self._stoch, self._classes] if self._classes else [self._stoch]
-        state = {
-            "deter": tf.zeros([batch_size, self._sizes["deter"]], dtype),
-            "stoch": tf.zeros([batch_size, *shape], dtype),
-        }
-        for name in ["logit"] if self._classes else ["mean", "std"]:
-            state[name] = tf.zeros([batch_size, *shape], tf.float32)
-        return state
+        deter = tf.zeros([batch_size, self._sizes["deter"]], self.compute_dtype)
+        return {"deter": deter, **self.latents.zeros(batch_size, self.compute_dtype)}
 
     def get_feat(self, state: State) -> tf.Tensor:
         """Return features ``(..., feat_size)`` in the compute type."""
-        return tf.concat([self._flatten(state["stoch"]), state["deter"]], -1)
+        return tf.concat([self.latents.flatten(state["stoch"]), state["deter"]], -1)
 
     def get_dist(self, state: State) -> Any:
         """Return the distribution over `stoch` from the statistics in `state`, in float32."""
-        if self._classes:
-            return tfd.Independent(dists.OneHot(state["logit"]), 1)
-        return tfd.MultivariateNormalDiag(state["mean"], state["std"])
+        return self.latents.dist(state)
 
     def observe(
         self,
@@ -226,62 +203,21 @@ class RSSM(keras.layers.Layer):
         stoch = self._draw(stats, None if seed is None else seeds[1])
         return {"deter": deter, "stoch": stoch, **stats}
 
-    def kl_loss(
-        self,
-        post: State,
-        prior: State,
-        *,
-        forward: bool,
-        balance: float,
-        free: float,
-        free_avg: bool,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the balanced KL loss (paper, algorithm 2) and the KL of each step.
-
-        The loss is `balance` times KL(sg(posterior), prior), which trains the prior, plus
-        ``1 - balance`` times KL(posterior, sg(prior)), which trains the posterior. `forward`
-        swaps the arguments of both. A KL below `free` nats costs nothing, on the average over
-        the batch (`free_avg`) or at each step.
-
-        Returns:
-            The loss, a float32 scalar, and the KL of each step, ``(B, T)`` float32.
-        """
-        left, right = (prior, post) if forward else (post, prior)
-        to_right = 1.0 - balance if forward else balance
-
-        def kl(left: State, right: State) -> tf.Tensor:
-            return tfd.kl_divergence(self.get_dist(left), self.get_dist(right))
-
-        def clip(value: tf.Tensor) -> tf.Tensor:
-            if free_avg:
-                return tf.maximum(tf.reduce_mean(value), free)
-            return tf.reduce_mean(tf.maximum(value, free))
-
-        value = kl(left, _stop(right))
-        loss = (1.0 - to_right) * clip(value) + to_right * clip(kl(_stop(left), right))
-        return loss, value
-
-    def _flatten(self, stoch: tf.Tensor) -> tf.Tensor:
-        if not self._classes:
-            return stoch
-        shape = tf.concat([tf.shape(stoch)[:-2], [self._flat]], 0)
-        return tf.ensure_shape(tf.reshape(stoch, shape), (*stoch.shape[:-2], self._flat))
-
     def _action_part(self, action: tf.Tensor, keep: tf.Tensor) -> tf.Tensor:
         action = tf.cast(action, self.compute_dtype) * keep[..., None]
-        return self._img_in.part(action, self._flat, bias=True)
+        return self._img_in.part(action, self.latents.size, bias=True)
 
     def _embed_part(self, embed: tf.Tensor) -> tf.Tensor:
         return self._obs_out.part(embed, self._sizes["deter"], bias=True)
 
     def _transition(self, state: State, action_in: tf.Tensor) -> tf.Tensor:
-        x = self._img_in.part(self._flatten(state["stoch"]), 0) + action_in
+        x = self._img_in.part(self.latents.flatten(state["stoch"]), 0) + action_in
         x = self._act(self._img_in_norm(x))
         return self._cell(x, state["deter"])
 
     def _posterior(self, deter: tf.Tensor, embed_in: tf.Tensor) -> State:
         x = self._obs_out.part(deter, 0) + embed_in
-        return self._stats(self._obs_dist(self._act(self._obs_out_norm(x))))
+        return self.latents.stats(self._obs_dist(self._act(self._obs_out_norm(x))))
 
     def _prior(self, deter: tf.Tensor, seed: tf.Tensor | None) -> State:
         """Return statistics for ``(B, deter)`` or ``(B, T, deter)``.
@@ -289,7 +225,8 @@ class RSSM(keras.layers.Layer):
         Every step takes one member of the ensemble at random; without a seed, the first.
         """
         layers = zip(self._img_out, self._img_out_norm, self._img_dist, strict=True)
-        members = [self._stats(dist(self._act(norm(out(deter))))) for out, norm, dist in layers]
+        outputs = [dist(self._act(norm(out(deter)))) for out, norm, dist in layers]
+        members = [self.latents.stats(output) for output in outputs]
         if len(members) == 1 or seed is None:
             return members[0]
         steps = tf.shape(deter)[1:-1]
@@ -305,30 +242,13 @@ class RSSM(keras.layers.Layer):
 
         return tf.nest.map_structure(choose, *members)
 
-    def _stats(self, x: tf.Tensor) -> State:
-        x = tf.cast(x, tf.float32)
-        if self._classes:
-            shape = tf.concat([tf.shape(x)[:-1], [self._stoch, self._classes]], 0)
-            logit = tf.ensure_shape(
-                tf.reshape(x, shape), (*x.shape[:-1], self._stoch, self._classes)
-            )
-            return {"logit": logit}
-        mean, std = tf.split(x, 2, -1)
-        return {"mean": mean, "std": self._std_act(std) + self._min_std}
-
     def _draw(self, stats: State, seed: tf.Tensor | None) -> tf.Tensor:
-        dist = self.get_dist(stats)
-        stoch = dist.mode() if seed is None else dist.sample(seed=seed)
-        return tf.cast(stoch, self.compute_dtype)
+        return self.latents.draw(stats, seed, self.compute_dtype)
 
 
 def _swap(x: tf.Tensor) -> tf.Tensor:
     """Exchange the first two axes, batch and time."""
     return tf.transpose(x, [1, 0, *range(2, len(x.shape))])
-
-
-def _stop(state: State) -> State:
-    return {key: tf.stop_gradient(value) for key, value in state.items()}
 
 
 def _mask(state: State, keep: tf.Tensor) -> State:

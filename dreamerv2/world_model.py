@@ -11,9 +11,10 @@ import tensorflow_probability as tfp
 
 from dreamerv2 import codec, nets
 from dreamerv2.common.errors import UserError
+from dreamerv2.latents import State
 from dreamerv2.optimizer import Optimizer
 from dreamerv2.returns import trajectory_weight
-from dreamerv2.rssm import RSSM, State
+from dreamerv2.rssm import RSSM
 
 Data = Mapping[str, tf.Tensor]
 Metrics = dict[str, tf.Tensor]
@@ -54,7 +55,7 @@ class WorldModel:
         grad_heads: Heads whose gradients reach the latent state.
         loss_scales: Weights of the losses: kl, reward, discount, image (every image), proprio
             (every vector).
-        kl: Arguments of `RSSM.kl_loss`.
+        kl: Arguments of `Latents.kl_loss`.
         clip_rewards: Transform of the rewards that are learned: identity, sign or tanh.
         opt: Arguments of `Optimizer`.
         policy: Dtype policy of all networks.
@@ -79,7 +80,8 @@ class WorldModel:
         opt: Settings,
         policy: keras.DTypePolicy,
     ) -> None:
-        for key in {"kl", "reward", "discount"} & set(shapes):
+        # Metrics are named after observations and losses: `model_loss` must mean one thing.
+        for key in {"kl", "reward", "discount", "model", "actor", "critic"} & set(shapes):
             raise UserError(f"the observation {key!r} has the name of a loss; rename it.")
         self._action = action
         self._discount = discount
@@ -152,13 +154,13 @@ class WorldModel:
             log p of observation[t], reward[t], discount[t]  from state[t]
             loss      = sum of scale * mean(-log p), + scale * KL(posterior, prior)
 
-        Means are over batch and time; the KL is balanced, see `RSSM.kl_loss`.
+        Means are over batch and time; the KL is balanced, see `Latents.kl_loss`.
         """
         data = self.preprocess(data)
         embed = self.encoder(data)
         post, prior = self.rssm.observe(embed, data["action"], data["is_first"], state, seed)
         feat = self.rssm.get_feat(post)
-        kl_loss, kl_value = self.rssm.kl_loss(post, prior, **self._kl)
+        kl_loss, kl_value = self.rssm.latents.kl_loss(post, prior, **self._kl)
         log_probs = {}
         for name, dist in self._predict(feat).items():
             log_probs[name] = dist.log_prob(data[name])

@@ -16,7 +16,7 @@ from tiny import (
 )  # fmt: skip
 
 from dreamerv2 import agent as agent_module
-from dreamerv2 import nets, optimizer, parts, rssm, world_model
+from dreamerv2 import latents, nets, optimizer, parts, world_model
 from dreamerv2.agent import Agent
 from dreamerv2.common import flags
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec

@@ -175,14 +175,14 @@ def test_discrete_samples_are_one_hot_with_the_right_frequencies():
 def test_std_functions(name, function):
     rssm = make(False, std_act=name, min_std=0.3)
     x = RNG.normal(size=(2, 6)).astype(np.float32)
-    stats = rssm._stats(x)
+    stats = rssm.latents.stats(x)
     np.testing.assert_allclose(stats["mean"], x[:, :3])
     np.testing.assert_allclose(stats["std"], function(x[:, 3:]) + 0.3, rtol=1e-5)
 
 
 def members(rssm, deter):
     layers = zip(rssm._img_out, rssm._img_out_norm, rssm._img_dist, strict=True)
-    return [rssm._stats(d(rssm._act(n(o(deter))))) for o, n, d in layers]
+    return [rssm.latents.stats(d(rssm._act(n(o(deter))))) for o, n, d in layers]
 
 
 @KINDS

@@ -12,7 +12,7 @@ def pair(rssm, seed=0):
     rng = np.random.default_rng(seed)
     result = []
     for _ in range(2):
-        if rssm._classes:
+        if rssm.latents.classes:
             result.append({"logit": tf.constant(rng.normal(size=(2, 6, 3, 4)), tf.float32)})
         else:
             mean, std = rng.normal(size=(2, 2, 6, 3))
@@ -36,7 +36,7 @@ def kl_gradients(rssm, post, prior, **settings):
     watched = [*post.values(), *prior.values()]
     with tf.GradientTape() as tape:
         tape.watch(watched)
-        loss, value = rssm.kl_loss(post, prior, **settings)
+        loss, value = rssm.latents.kl_loss(post, prior, **settings)
     none = tf.UnconnectedGradients.ZERO
     grads = tape.gradient(loss, watched, unconnected_gradients=none)
     flat = [np.concatenate([np.ravel(g) for g in part])
@@ -71,6 +71,19 @@ def test_balance_shares_the_gradient(discrete, forward):
         mixed = kl_gradients(rssm, post, prior, forward=forward, balance=balance)
         np.testing.assert_allclose(mixed[2], (1 - balance) * post_only[2], atol=1e-6)
         np.testing.assert_allclose(mixed[3], balance * prior_only[3], atol=1e-6)
+
+
+@pytest.mark.parametrize("forward", [False, True])
+@KINDS
+def test_a_balance_of_one_half_is_the_plain_kl(discrete, forward):
+    rssm = make(discrete)
+    post, prior = pair(rssm)
+    plain = kl_gradients(rssm, post, prior, forward=forward, balance=0.5)
+    # Not halved: each side learns as it does where the KL trains it alone.
+    prior_only = kl_gradients(rssm, post, prior, forward=forward, balance=1.0)
+    post_only = kl_gradients(rssm, post, prior, forward=forward, balance=0.0)
+    np.testing.assert_allclose(plain[2], post_only[2], atol=1e-6)
+    np.testing.assert_allclose(plain[3], prior_only[3], atol=1e-6)
 
 
 def test_forward_swaps_posterior_and_prior():
