@@ -10,10 +10,14 @@ import numpy as np
 
 from dreamerv2.agent import Agent
 from dreamerv2.common.config import Config
-from dreamerv2.common.driver import Driver
+from dreamerv2.common.driver import Callback, Driver
 from dreamerv2.common.envs.vector import Batch, VecEnv
+from dreamerv2.logdir import derive_seed
 
 Episode = Mapping[str, np.ndarray]
+
+# What tells the random numbers of evaluations from all others that a run derives from its seed.
+PURPOSE = 3
 
 # Frames of an episode video; 27000-step episodes would make files nobody can open.
 VIDEO_LENGTH = 500
@@ -21,6 +25,11 @@ VIDEO_LENGTH = 500
 
 class Stopped(Exception):
     """An evaluation was given up because the run was asked to stop."""
+
+
+def evaluation_seed(config: Config, steps: int) -> int:
+    """Return the seed of the evaluation that a run makes after so many agent steps."""
+    return derive_seed(config.seed, PURPOSE, steps)
 
 
 def evaluate(
@@ -32,6 +41,8 @@ def evaluate(
     keep: str = r"reward$",
     video: str = r"$^",
     stop: Callable[[], bool] = lambda: False,
+    on_transition: Callback | None = None,
+    on_episode: Callback | None = None,
 ) -> list[Episode]:
     """Play whole episodes in evaluation mode.
 
@@ -45,9 +56,12 @@ def evaluate(
         keep: Keys of the episodes to return, by regular expression.
         video: Image keys to return the first `VIDEO_LENGTH` transitions of.
         stop: Asked before every step.
+        on_transition: Called as ``f(transition, worker)`` for every transition, also those of
+            episodes that are not finished when the last one that counts is.
+        on_episode: Called as ``f(episode, worker)`` for every episode that counts.
 
     Returns:
-        Episodes with arrays ``(T, ...)``.
+        Episodes with arrays ``(T, ...)``, in the order in which they ended.
 
     Raises:
         Stopped: `stop` returned true.
@@ -61,9 +75,15 @@ def evaluate(
         action, state = agent.policy(batch, state, mode="eval")
         return action.numpy(), state
 
+    def finish(episode: dict[str, np.ndarray], worker: int) -> None:
+        finished.append(episode)
+        if on_episode is not None:
+            on_episode(episode, worker)
+
     driver = Driver(
         env,
-        on_episode=lambda episode, _: finished.append(episode),
+        on_transition=on_transition,
+        on_episode=finish,
         keep=keep,
         video=video,
         video_length=VIDEO_LENGTH,

@@ -10,12 +10,13 @@ from typing import Any
 
 from dreamerv2 import spaces_file, tasks
 from dreamerv2.agent import Agent
-from dreamerv2.common import checkpoint, flags
+from dreamerv2.common import checkpoint
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
+from dreamerv2.logdir import load_config
 
-CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
+__all__ = ["Run", "export_run", "load_config", "load_run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,23 +93,6 @@ def load_run(
     )
 
 
-def load_config(path: pathlib.Path) -> Config:
-    """Read the configuration of a run.
-
-    Raises:
-        UserError: There is no folder, or it holds no run.
-    """
-    if not path.is_dir():
-        raise UserError(f"logdir {str(path)!r} is no folder; name the logdir of a training run.")
-    if not (path / "config.yaml").exists():
-        inside = sorted(str(p.parent.relative_to(path)) for p in path.glob("*/**/config.yaml"))
-        hint = f"did you mean {inside[0]!r} in it?" if inside else "name the logdir of a run."
-        raise UserError(
-            f"logdir {str(path)!r} holds no run (there is no config.yaml in it); {hint}"
-        )
-    return Config.load(path / "config.yaml", like=flags.build(CONFIGS))
-
-
 def export_run(run: Run, folder: str | os.PathLike[str]) -> None:
     """Write a run that can be loaded but not continued: settings, spaces and weights alone.
 
@@ -124,7 +108,8 @@ def export_run(run: Run, folder: str | os.PathLike[str]) -> None:
         raise UserError(f"the folder {str(path)!r} is not empty; name a new one.")
     path.mkdir(parents=True, exist_ok=True)
     run.config.save(path / "config.yaml")
-    spaces_file.save_spaces(path, run.obs_space, run.act_space)
+    env_space = spaces_file.load_env_space(run.path)
+    spaces_file.save_spaces(path, run.obs_space, run.act_space, env_space)
     weights = {key: v for key, v in run.agent.variables().items() if key.startswith("weights/")}
     progress = checkpoint.Saved(
         lambda: {"steps": run.steps, "updates": run.updates}, lambda state: None

@@ -1,22 +1,106 @@
-"""The folder of a run: who may write to it, and whether it fits the configuration."""
+"""The folder of a run: what it holds, who may write to it, whether it fits the configuration."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pathlib
+import re
 import socket
+from collections.abc import Mapping
 from types import TracebackType
 
 import numpy as np
 
+from dreamerv2 import spaces_file
+from dreamerv2.common import flags
 from dreamerv2.common.config import Config
+from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.schema import show
+
+CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
+
+# What a run leaves behind that ended before it wrote its configuration, and files that people
+# themselves redirect output to or that systems put everywhere.
+_OURS = r"lock|replay|checkpoint|evaluation|metrics\.jsonl|events\.out\..*|spaces\.json"
+_HARMLESS = r"\..*|.*\.(log|txt|out|err)"
+
+# A run goes on only with these as they were: what its replay consists of,
+_DATA = r"task|action_repeat|render_size|atari_grayscale|atari_full_actions"
+# and, once there are weights, how these are used.
+_NETWORKS = (
+    r"(rssm|encoder|decoder|reward_head|discount_head|actor|critic)\..*"
+    r"|pred_discount|slow_target|(model|actor|critic)_opt\.opt"
+)
+
+# Differences listed in an error.
+_SHOWN = 12
 
 
 def derive_seed(seed: int, *parts: int) -> int:
     """Return a seed for one purpose, so that no two purposes share random numbers."""
     return int(np.random.SeedSequence([seed, *parts]).generate_state(1)[0])
+
+
+def load_config(path: pathlib.Path) -> Config:
+    """Read the configuration of a run.
+
+    Raises:
+        UserError: There is no folder, or it holds no run.
+    """
+    if not path.is_dir():
+        raise UserError(f"logdir {str(path)!r} is no folder; name the logdir of a training run.")
+    if not (path / "config.yaml").exists():
+        inside = sorted(str(p.parent.relative_to(path)) for p in path.glob("*/**/config.yaml"))
+        hint = f"did you mean {inside[0]!r} in it?" if inside else "name the logdir of a run."
+        raise UserError(
+            f"logdir {str(path)!r} holds no run (there is no config.yaml in it); {hint}"
+        )
+    return _read_config(path, flags.build(CONFIGS))
+
+
+def check_logdir(
+    config: Config, spaces: tuple[Mapping[str, ObsSpec], ActSpec] | None = None
+) -> str | None:
+    """See whether `config.logdir` is a place for a run with these settings; write nothing.
+
+    Args:
+        config: Of the run that is to begin or go on.
+        spaces: Of its environment, to be compared as well.
+
+    Returns:
+        One sentence on settings that differ from those that the run had before, which is fine;
+        None if there are none.
+
+    Raises:
+        UserError: The folder holds something else, or a run that cannot go on with these settings.
+    """
+    path = pathlib.Path(config.logdir).expanduser()
+    if not path.is_dir():
+        return None
+    if not (path / "config.yaml").exists():
+        _check_foreign(path)
+        return None
+    before = _read_config(path, config)
+    fixed = _DATA if not any(path.glob("checkpoint/*.index")) else f"{_DATA}|{_NETWORKS}"
+    changed = [
+        key for key, value in config.flat.items() if key != "logdir" and before[key] != value
+    ]
+    lines = {key: _change(key, show(before[key]), show(config[key])) for key in changed}
+    refused = [line for key, line in lines.items() if re.fullmatch(fixed, key)]
+    if spaces is not None and "task" not in changed:
+        refused += _space_changes(path, *spaces)
+    if refused:
+        more = f", and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise UserError(
+            f"logdir {str(path)!r} holds a run that cannot go on with other settings (key: there "
+            f"-> here): {', '.join(refused[:_SHOWN])}{more}; use those of the run, or choose "
+            "another logdir."
+        )
+    if not lines:
+        return None
+    return f"Settings that differ from those of the run so far: {', '.join(lines.values())}."
 
 
 class Logdir:
@@ -27,14 +111,22 @@ class Logdir:
 
     Args:
         config: Of the run.
+        spaces: Observations and actions of its environment.
+
+    Attributes:
+        path: The folder.
+        notice: One sentence on settings that changed since the run began, or None.
 
     Raises:
-        UserError: The folder cannot be written, another process is using it, or it holds the run
-            of another task.
+        UserError: The folder cannot be written, another process is using it, or it is no place
+            for this run; see `check_logdir`.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, spaces: tuple[Mapping[str, ObsSpec], ActSpec] | None = None
+    ) -> None:
         self.path = pathlib.Path(config.logdir).expanduser()
+        check_logdir(config, spaces)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / "lock", "a+")  # noqa: SIM115
@@ -45,7 +137,8 @@ class Logdir:
             ) from None
         try:
             self._acquire()
-            self._check_task(config)
+            # Once more, as another process may have begun a run in the meantime.
+            self.notice = check_logdir(config, spaces)
         except BaseException:
             self._lock.close()
             raise
@@ -64,17 +157,6 @@ class Logdir:
         self._lock.write(f"{os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
 
-    def _check_task(self, config: Config) -> None:
-        path = self.path / "config.yaml"
-        if not path.exists():
-            return
-        task = Config.load(path).flat.get("task")
-        if task != config.task:
-            raise UserError(
-                f"logdir {str(self.path)!r} holds a run of task {task!r}, not of "
-                f"{config.task!r}; choose another logdir or the same task."
-            )
-
     def __enter__(self) -> Logdir:
         """Return itself."""
         return self
@@ -87,3 +169,57 @@ class Logdir:
     ) -> None:
         """Let others use the folder."""
         self._lock.close()
+
+
+def _read_config(path: pathlib.Path, like: Config) -> Config:
+    try:
+        return Config.load(path / "config.yaml", like=like)
+    except UserError as error:
+        raise UserError(
+            f"logdir {str(path)!r} holds no run of this program: {str(error).rstrip('.')}; choose "
+            "another logdir."
+        ) from None
+
+
+def _check_foreign(path: pathlib.Path) -> None:
+    """Refuse a folder that holds something that is neither a run nor the beginning of one."""
+    foreign = sorted(
+        entry.name
+        for entry in path.iterdir()
+        if not re.fullmatch(f"{_OURS}|{_HARMLESS}", entry.name)
+    )
+    if foreign:
+        names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise UserError(
+            f"logdir {str(path)!r} is neither empty nor does it hold a run (there is {names} but "
+            "no config.yaml in it); choose a new folder."
+        )
+
+
+def _space_changes(
+    path: pathlib.Path, obs_space: Mapping[str, ObsSpec], act_space: ActSpec
+) -> list[str]:
+    stored = spaces_file.load_spaces(path)
+    if stored is None:
+        return []
+    there, here = _texts(*stored), _texts(obs_space, act_space)
+    keys = dict.fromkeys([*there, *here])
+    return [
+        _change(key, there.get(key, "nothing"), here.get(key, "nothing"))
+        for key in keys
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _texts(obs_space: Mapping[str, ObsSpec], act_space: ActSpec) -> dict[str, str]:
+    sizes = "x".join(str(size) for size in act_space.sizes)
+    texts = {
+        f"observation {key}": f"{spec.dtype} {spec.shape}"
+        for key, spec in obs_space.items()
+        if not key.startswith("log_")
+    }
+    return {**texts, "action space": f"{act_space.kind} {sizes}"}
+
+
+def _change(key: str, there: str, here: str) -> str:
+    return f"{key}: {there} -> {here}"

@@ -181,8 +181,8 @@ def test_other_task_or_networks_in_a_used_logdir(
     assert train.main(arguments) == 0
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.name != "lock"}
     for extra, words in [
-        (["--task", "dummy_count"], "run of task 'dummy_catch'"),
-        (["--steps", "90", "--rssm.deter", "20"], "does not fit this configuration"),
+        (["--task", "dummy_count"], "task: dummy_catch -> dummy_count"),
+        (["--steps", "90", "--rssm.deter", "20"], "rssm.deter: 16 -> 20"),
     ]:
         assert train.main([*arguments, *extra]) == 2
         assert words in capsys.readouterr().err
