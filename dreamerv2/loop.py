@@ -27,6 +27,7 @@ from dreamerv2.evaluation import (
     Episode,
     Stopped,
     evaluate,
+    evaluation_seed,
     kept_keys,
     video_keys,
 )
@@ -40,7 +41,7 @@ __all__ = ["MakeEnv", "Training", "TrainingDiverged", "run"]
 MakeEnv = Callable[[str, int], VecEnv]
 
 # Purposes of random numbers, for `derive_seed`.
-_ENV, _REPLAY, _RANDOM, _EVAL = range(4)
+_ENV, _REPLAY, _RANDOM = range(3)
 
 
 def run(
@@ -69,8 +70,10 @@ def run(
         _check_prefill(config)
         with make_env("train", derive_seed(config.seed, _ENV)) as env:
             agent = Agent(config, env.obs_space, env.act_space, config.seed)
-        logdir = stack.enter_context(Logdir(config))
+        logdir = stack.enter_context(Logdir(config, (env.obs_space, env.act_space)))
         terminal.print(describe_device(config.precision, agent.jit))
+        if logdir.notice:
+            terminal.print(logdir.notice)
         training = Training(
             config, agent, make_env, shared_env, logdir.path, terminal, interrupt, hooks
         )
@@ -263,7 +266,7 @@ class Training:
     def _evaluate(self) -> None:
         """Play `eval_eps` episodes on fresh environments; log them and open-loop predictions."""
         config = self.config
-        seed = derive_seed(config.seed, _EVAL, self.steps)
+        seed = evaluation_seed(config, self.steps)
         try:
             with self._make_env("eval", seed) as env:
                 episodes = evaluate(
