@@ -45,13 +45,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/tra
 def train(config: Config) -> int:
     """Train as the configuration says and return the exit status."""
 
-    from dreamerv2 import tasks
+    from dreamerv2 import logdir, tasks
 
     def make(mode: str, seed: int) -> VecEnv:
         return tasks.make_env(config, mode, seed)
 
     # Importing TensorFlow takes seconds: not before flags and task are known to be right.
-    make("train", 0).close()
+    with make("train", 0) as env:
+        logdir.check_logdir(config, (env.obs_space, env.act_space))
     with quiet_start():
         from dreamerv2 import device, loop
 
