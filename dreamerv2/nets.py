@@ -87,7 +87,7 @@ class Linear(keras.layers.Dense):
 
 
 class GRUCell(keras.layers.Layer):
-    """Gated recurrent unit with layer norm over all gates.
+    """Gated recurrent unit with layer norm over all gates, or without, by `norm`.
 
         reset, candidate, update = split(norm([x, h] @ kernel + bias))
         candidate = tanh(sigmoid(reset) * candidate)
@@ -98,11 +98,11 @@ class GRUCell(keras.layers.Layer):
     ``(inputs + units, 3 * units)``.
     """
 
-    def __init__(self, units: int, **kwargs: Any) -> None:
+    def __init__(self, units: int, norm: str = "layer", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._units = units
         self._gates = keras.layers.Dense(3 * units, name="gates", dtype=self.dtype_policy)
-        self._norm = Norm("layer", name="norm", dtype=self.dtype_policy)
+        self._norm = Norm(norm, name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the weights for inputs of shape ``(..., input_shape[-1])``."""

@@ -38,7 +38,8 @@ class RSSM(keras.layers.Layer):
         stoch: Number of latent variables.
         discrete: Classes per variable, or False for Gaussian variables.
         act: Activation of the dense layers.
-        norm: Norm of the dense layers; the recurrent cell always has layer norm.
+        norm: Norm of the dense layers.
+        gru_norm: Norm of the recurrent cell's gates.
         std_act: Gaussian variables: function from output to std.
         min_std: Gaussian variables: added to the std.
         **kwargs: Name and dtype policy of the layer.
@@ -56,6 +57,7 @@ class RSSM(keras.layers.Layer):
         discrete: int | bool,
         act: str,
         norm: str,
+        gru_norm: str,
         std_act: str,
         min_std: float,
         **kwargs: Any,
@@ -73,7 +75,7 @@ class RSSM(keras.layers.Layer):
         def norm_layer(name: str) -> nets.Norm:
             return nets.Norm(norm, name=name, dtype=policy)
 
-        self._cell = nets.GRUCell(deter, name="gru", dtype=policy)
+        self._cell = nets.GRUCell(deter, gru_norm, name="gru", dtype=policy)
         self._img_in = linear("img_in", hidden)
         self._img_in_norm = norm_layer("img_in_norm")
         members = range(ensemble)

@@ -124,13 +124,16 @@ def test_linear_part_in_compute_type(precision):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_gru_against_numpy(call):
-    cell = build(nets.GRUCell(3), 5)
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_gru_against_numpy(norm, call):
+    cell = build(nets.GRUCell(3, norm), 5)
     x, state = X[:, 0], RNG.normal(size=(3, 3)).astype(np.float32)
     w = weights(cell)
     assert w["gates/kernel"].shape == (5 + 3, 3 * 3)
     gates = np.concatenate([x, state], -1) @ w["gates/kernel"] + w["gates/bias"]
-    gates = np_norm(gates, w["norm/gamma"], w["norm/beta"])
+    if norm == "layer":
+        gates = np_norm(gates, w.pop("norm/gamma"), w.pop("norm/beta"))
+    assert w.keys() == {"gates/kernel", "gates/bias"}
     reset, candidate, update = np.split(gates, 3, -1)
     update = sigmoid(update - 1)
     expected = update * np.tanh(sigmoid(reset) * candidate) + (1 - update) * state

@@ -146,7 +146,7 @@ def test_samples_repeat_with_the_seed_and_differ_between_steps(discrete):
     assert np.any(first["stoch"] != other["stoch"])
     wide = RSSM(
         2, 4, ensemble=1, hidden=6, deter=5, stoch=50, discrete=discrete, act="elu", norm="none",
-        std_act="sigmoid2", min_std=0.1,
+        gru_norm="layer", std_act="sigmoid2", min_std=0.1,
     )  # fmt: skip
     wide.build()  # Equal inputs at every step: only the seeds tell the samples apart.
     for variable in wide.variables:

@@ -128,7 +128,7 @@ def rssm(
     """Return a state-space model with random weights for actions of 2 and embeddings of 4."""
     settings = {
         "ensemble": ensemble, "hidden": 6, "deter": 5, "stoch": 3, "discrete": discrete,
-        "act": "elu", "norm": "layer", "std_act": "sigmoid2", "min_std": 0.1,
+        "act": "elu", "norm": "layer", "gru_norm": "layer", "std_act": "sigmoid2", "min_std": 0.1,
     }  # fmt: skip
     policy = nets.dtype_policy(precision)
     model = RSSM(2, 4, name="rssm", dtype=policy, **{**settings, **changes})
