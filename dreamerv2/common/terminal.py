@@ -169,14 +169,20 @@ class Progress:
         self._description = description
         self._total = total
         self._unit = unit
+        self._note = ""
         self._clock = terminal._clock
         self._start = start
         self._started = self._shown = self._clock()
         self._samples = collections.deque([(self._started, start)])
 
-    def update(self, completed: float) -> None:
-        """States how much work is done; cheap enough to be called every step."""
-        self.completed = completed
+    def update(self, completed: float, note: str = "") -> None:
+        """States how much work is done; cheap enough to be called every step.
+
+        Args:
+          completed: Work done, including what was done before the start.
+          note: What else to show while the work is going on, in a few words.
+        """
+        self.completed, self._note = completed, note
         now = self._clock()
         if now - self._samples[-1][0] < RATE_SAMPLE_SECONDS:
             return
@@ -200,6 +206,8 @@ class Progress:
             parts.append(f"{_number(self.rate)} {self._unit}/s")
             left = max(0.0, self._total - self.completed) / self.rate
             parts.append(f"{format_duration(left)} left")
+        if self._note:
+            parts.append(self._note)
         returns = self._terminal._last_returns()
         return "  ".join(parts + ([f"return: {returns}"] if returns else []))
 
