@@ -42,6 +42,11 @@ def test_error_is_grey_where_model_and_truth_agree():
     assert dream_figures.show_error(truth, model).tolist() == [128, 128, 255, 0, 132]
 
 
+def code(picture):
+    """One number for each RGB pixel."""
+    return picture.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+
+
 @pytest.mark.parametrize(
     ("shape", "factor"), [((64, 64, 1), 2), ((20, 32, 3), 4), ((9, 300, 4), 1)]
 )
