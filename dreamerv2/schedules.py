@@ -61,6 +61,8 @@ class Schedule:
         duration = values[0] if kind == "warmup" else values[2]
         if duration <= 0:
             raise UserError(f"{key} is {text!r}; its duration must be more than 0 agent steps.")
+        if kind == "horizon" and min(values[:2]) < 1:
+            raise UserError(f"{key} is {text!r}; a horizon is at least 1 agent step.")
         return cls(kind, values)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:

@@ -78,3 +78,9 @@ def test_durations_must_be_positive(text):
     assert str(error.value) == (
         f"actor_ent is {text!r}; its duration must be more than 0 agent steps."
     )
+
+
+@pytest.mark.parametrize("text", ["horizon(0,10,5)", "horizon(5,0.5,5)"])
+def test_a_horizon_below_one_step_is_refused(text):
+    with pytest.raises(UserError, match="a horizon is at least 1 agent step"):
+        Schedule.parse("actor_ent", text)

@@ -115,7 +115,7 @@ def test_unknown_grad_heads_are_refused():
         WorldModel._check_grad_heads(world_model, ["decoder", "image"])
 
 
-@pytest.mark.parametrize("key", ["kl", "reward", "discount"])
+@pytest.mark.parametrize("key", ["kl", "reward", "discount", "model", "actor", "critic"])
 def test_observations_must_not_be_named_like_a_loss(key):
     with pytest.raises(UserError, match=f"the observation '{key}' has the name of a loss"):
         agent(obs={**VECTOR, key: VECTOR["vector"]})
