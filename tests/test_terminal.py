@@ -115,6 +115,13 @@ class TestProgress:
         assert progress.rate == pytest.approx(10)
         assert progress.status() == "1,100/2,000 frames  10 frames/s  1:30 left"
 
+    def test_shows_the_latest_note(self, stream, clock):
+        progress = terminal.Terminal(stream, clock).progress("Evaluate", 3, "episodes")
+        progress.update(1, "step 12")
+        assert progress.status() == "1/3 episodes  step 12"
+        progress.update(2)
+        assert progress.status() == "2/3 episodes"
+
     def test_speed_is_that_of_the_last_minute(self, stream, clock):
         progress = terminal.Terminal(stream, clock).progress("Train", 10**6)
         completed = 0
