@@ -5,6 +5,10 @@ from __future__ import annotations
 from dreamerv2.common import envs
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.vector import VecEnv
+from dreamerv2.common.errors import UserError
+
+# Begins the tasks of runs on environments that were handed over by a program.
+CUSTOM = "custom_"
 
 
 def make_env(config: Config, mode: str, seed: int, num: int | None = None) -> VecEnv:
@@ -20,6 +24,11 @@ def make_env(config: Config, mode: str, seed: int, num: int | None = None) -> Ve
         UserError: The task or an option of it is not valid.
         EnvError: Worker processes do not start.
     """
+    if config.task.startswith(CUSTOM):
+        raise UserError(
+            f"the task {config.task!r} is an environment of your own, which only your code can make: "
+            "hand it over in Python, where dreamerv2.api trains on it, or loads the trained agent"
+        )
     if num is None:
         num = config.envs if mode == "train" else max(1, min(config.envs, config.eval_eps))
     return envs.make(
