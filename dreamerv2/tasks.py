@@ -26,8 +26,8 @@ def make_env(config: Config, mode: str, seed: int, num: int | None = None) -> Ve
     """
     if config.task.startswith(CUSTOM):
         raise UserError(
-            f"the task {config.task!r} is an environment of your own, which only your code can make: "
-            "hand it over in Python, where dreamerv2.api trains on it, or loads the trained agent"
+            f"the task {config.task!r} is an environment of your own, which only your code can "
+            "make: hand it over in Python, where dreamerv2.api trains on it or loads the agent"
         )
     if num is None:
         num = config.envs if mode == "train" else max(1, min(config.envs, config.eval_eps))
