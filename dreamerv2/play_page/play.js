@@ -1,0 +1,320 @@
+"use strict";
+
+// The page of `play`. The server describes the run once (`hello`), then sends what a frame shows;
+// the page sends which keys are down. Nothing is decided here.
+
+const HISTORY = 150;     // Frames in a plot, at most,
+const SHORT = 40;        // and its width in frames while there are fewer.
+const SILENCE = 6000;    // Milliseconds without a sign of life after which the page says so.
+const client = crypto.getRandomValues(new Uint32Array(2)).join("-");
+const byId = id => document.getElementById(id);
+const commands = [
+  // Name, keys as they are printed, what the page calls it, keys as the browser calls them.
+  ["restart", ["R"], "new dream", ["r", "Enter"]],
+  ["pause", ["P"], "pause", ["p"]],
+  ["step", ["N"], "one frame", ["n", "."]],
+  ["agent", ["T"], "agent steers", ["t"]],
+  ["slower", ["−"], "slower", ["-", "_"]],
+  ["faster", ["+"], "faster", ["+", "="]],
+  ["sync", ["C"], "dream from what is real now", ["c"]],
+];
+
+let about = null;        // What `hello` said.
+let frame = null;        // The newest frame.
+let bound = new Set();   // Codes of keys that act.
+let held = [];           // Codes of keys that are down, in the order of pressing.
+let pressed = [];        // Codes of keys pressed since the last message.
+let rest = [];           // Values of the sliders.
+let sent = 0;            // Messages sent.
+let history = [];        // Frames of the recent past, for the plots.
+let ended = false;       // Whether the server has said goodbye.
+let lastSign = Date.now();
+let plots = [];          // Functions that draw one plot each.
+
+// --- What the page tells the server
+
+function tell(command = null) {
+  const body = JSON.stringify({client, number: ++sent, held, pressed, rest, command});
+  pressed = [];
+  fetch("input", {method: "POST", headers: {"Content-Type": "application/json"}, body})
+    .catch(() => {});  // A server that is gone is noticed, and shown, by the stream of frames.
+}
+
+function press(code) {
+  if (held.includes(code)) return;
+  held.push(code);
+  pressed.push(code);
+  tell();
+}
+
+function release(code) {
+  if (!held.includes(code)) return;
+  held = held.filter(other => other !== code);
+  tell();
+}
+
+function releaseAll() {
+  if (!held.length) return;
+  held = [];
+  tell();
+}
+
+addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (bound.has(event.code)) {
+    event.preventDefault();
+    if (!event.repeat) press(event.code);
+    return;
+  }
+  const command = commands.find(([, , , keys]) => keys.includes(
+    event.key.length === 1 ? event.key.toLowerCase() : event.key));
+  if (command && !event.repeat && offers(command[0])) {
+    event.preventDefault();
+    tell(command[0]);
+  }
+});
+addEventListener("keyup", event => release(event.code));
+addEventListener("blur", releaseAll);
+document.addEventListener("visibilitychange", () => document.hidden && releaseAll());
+
+function offers(command) {
+  return command !== "sync" || Boolean(about?.real);
+}
+
+// --- What the server tells the page
+
+const stream = new EventSource(`events?client=${client}`);
+stream.addEventListener("hello", event => {
+  about = JSON.parse(event.data);
+  ended = false;
+  frame = null;
+  history = [];
+  byId("views").replaceChildren();
+  build();
+});
+stream.addEventListener("frame", event => {
+  lastSign = Date.now();
+  const next = JSON.parse(event.data);
+  // A frame may come again, with another mode.
+  const again = history.at(-1)?.step === next.step && history.at(-1)?.episode === next.episode;
+  if (again) history.pop();
+  history.push(next);
+  if (history.length > HISTORY) history.shift();
+  frame = next;
+  show();
+});
+stream.addEventListener("alive", () => { lastSign = Date.now(); });
+stream.addEventListener("bye", () => { ended = true; showLost(); });
+stream.onerror = showLost;
+stream.onopen = () => { lastSign = Date.now(); };
+setInterval(() => Date.now() - lastSign > SILENCE && showLost(), 1000);
+
+function showLost() {
+  const why = ended ? "The server has ended." : "The server cannot be reached.";
+  byId("banner").textContent =
+    `${why} This page goes on by itself once the server runs again${about ? `: ${about.command}` : "."}`;
+  byId("banner").className = "alarm";
+  byId("status").textContent = "not connected";
+  document.body.dataset.state = "lost";
+}
+
+// --- Parts of the page
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  Object.assign(made, attributes);
+  made.append(...children);
+  return made;
+}
+
+const caps = list => list.map(cap => element("kbd", {textContent: cap}));
+
+function build() {
+  document.title = `${about.task}: play`;
+  byId("task").textContent = about.task;
+  byId("run").textContent = about.run;
+  bound = new Set([...about.keys, ...about.sliders].flatMap(item => item.codes));
+  rest = about.sliders.map(slider => slider.rest);
+  byId("keys").replaceChildren(...about.keys.map(key => {
+    const button = element("button", {type: "button", tabIndex: -1}, ...caps(key.caps), key.label);
+    button.addEventListener("pointerdown", event => {
+      event.preventDefault();
+      button.setPointerCapture(event.pointerId);
+      press(key.codes[0]);
+    });
+    for (const name of ["pointerup", "pointercancel"]) {
+      button.addEventListener(name, () => release(key.codes[0]));
+    }
+    return button;
+  }));
+  byId("sliders").replaceChildren(...about.sliders.map((slider, index) => {
+    const input = element("input", {
+      type: "range", min: slider.low, max: slider.high, step: slider.step || "any",
+      value: slider.rest, tabIndex: -1, title: "double-click: back to the middle",
+    });
+    const set = value => { rest[index] = value; tell(); };
+    input.addEventListener("input", () => set(Number(input.value)));
+    input.addEventListener("dblclick", () => { input.value = slider.rest; set(slider.rest); });
+    input.addEventListener("change", () => input.blur());  // Arrow keys are for the game.
+    return element("label", {className: "slider"},
+      ...caps(slider.caps.slice(0, 1)), input, ...caps(slider.caps.slice(1)),
+      element("span", {textContent: slider.label}), element("span", {className: "number"}));
+  }));
+  byId("commands").replaceChildren(...commands.filter(([name]) => offers(name)).map(
+    ([name, printed, label]) => {
+      const button = element("button", {type: "button", tabIndex: -1, id: `do-${name}`},
+        ...caps(printed), label);
+      button.addEventListener("mousedown", event => event.preventDefault());  // Keeps the focus.
+      button.addEventListener("click", () => tell(name));
+      return button;
+    }));
+  plots = [];
+}
+
+function buildViews() {
+  const sides = frame.real ? ["dream", "real"] : ["dream"];
+  const figures = [];
+  plots = [
+    plot(about.reward, sides, side => side.reward),
+    plot("discount", sides, side => side.discount, [0, 1]),
+    plot("value", sides, side => side.value),
+  ];
+  for (const side of sides) {
+    for (const key of Object.keys(frame[side].images)) {
+      const figure = element("figure", {className: side},
+        element("figcaption", {}, element("b"), element("span")),
+        element("img", {alt: `${side}: ${key}`}));
+      Object.assign(figure.dataset, {side, key});
+      figures.push(figure);
+    }
+  }
+  for (const [key, values] of Object.entries(frame.dream.vectors)) {
+    values.forEach((_, index) => plots.push(
+      plot(`${key} ${index + 1} of ${about.lengths[key]}`, sides,
+        side => side.vectors[key]?.[index])));
+  }
+  byId("views").replaceChildren(...figures);
+  byId("views").className = figures.length > 2 ? "many" : figures.length === 2 ? "pair" : "";
+  byId("plots").className = plots.length > 5 ? "many" : "";
+  byId("plots").replaceChildren(...plots.map(draw => draw.root));
+}
+
+function plot(name, sides, read, range = null) {
+  const numbers = sides.map(side => element("span", {className: `number ${side}`}));
+  const canvas = element("canvas");
+  const root = element("div", {className: "plot"},
+    element("h2", {}, element("span", {className: "name", textContent: name}), ...numbers), canvas);
+  const draw = () => {
+    const rows = sides.map(side => history.map(item => item[side] ? read(item[side]) : null));
+    rows.forEach((row, i) => { numbers[i].textContent = number(row.at(-1)); });
+    drawLines(canvas, sides, rows, range);
+  };
+  draw.root = root;
+  return draw;
+}
+
+const number = value => value == null ? "–" : value.toFixed(Math.abs(value) < 100 ? 3 : 1);
+
+function drawLines(canvas, sides, rows, range) {
+  const ratio = devicePixelRatio;
+  const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio];
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, {width, height});
+  const colors = getComputedStyle(canvas);
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  const count = Math.max(history.length, SHORT);
+  const values = rows.flat().filter(value => value != null);
+  let [low, high] = range ?? [Math.min(0, ...values), Math.max(0, ...values)];
+  [low, high] = [Math.min(low, ...values), Math.max(high, ...values)];
+  // Noise shall look like noise.
+  if (high - low < 0.2) [low, high] = [(low + high) / 2 - 0.1, (low + high) / 2 + 0.1];
+  const left = 46 * ratio, pad = 7 * ratio;
+  const x = i => left + (width - left - pad) * i / (count - 1);
+  const y = value => height - pad - (height - 2 * pad) * (value - low) / (high - low);
+  context.font = `${10 * ratio}px system-ui, sans-serif`;
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  for (const tick of new Set([low, high, ...(low <= 0 && high >= 0 ? [0] : [])])) {
+    if (tick === 0 && Math.min(y(low) - y(0), y(0) - y(high)) < 11 * ratio
+        && low < 0 && high > 0) continue;
+    context.fillStyle = colors.getPropertyValue("--soft");
+    context.fillText(Number(tick.toPrecision(2)), left - 6 * ratio, y(tick));
+    context.fillStyle = colors.getPropertyValue("--line");
+    context.fillRect(left, Math.round(y(tick)), width - left - pad, Math.max(1, ratio / 2));
+  }
+  context.fillStyle = colors.getPropertyValue("--soft");
+  history.forEach((item, i) => {
+    const begins = i > 0 && item.episode !== history[i - 1].episode;
+    if (begins) context.fillRect(Math.round((x(i) + x(i - 1)) / 2), pad, 1, height - 2 * pad);
+  });
+  // The dream is drawn last, on top.
+  for (let side = sides.length - 1; side >= 0; side--) {
+    const row = rows[side];
+    context.strokeStyle = context.fillStyle = colors.getPropertyValue(`--${sides[side]}`);
+    context.lineWidth = 1.75 * ratio;
+    context.lineJoin = "round";
+    context.beginPath();
+    let pen = false;
+    row.forEach((value, i) => {
+      if (i > 0 && history[i].episode !== history[i - 1].episode) pen = false;
+      if (value == null) pen = false;
+      else if (pen) context.lineTo(x(i), y(value));
+      else { context.moveTo(x(i), y(value)); pen = true; }
+    });
+    context.stroke();
+    const last = row.at(-1);
+    if (last != null) {
+      context.beginPath();
+      context.arc(x(row.length - 1), y(last), 2.5 * ratio, 0, 7);
+      context.fill();
+    }
+  }
+}
+
+// --- A frame
+
+function show() {
+  if (!plots.length) buildViews();
+  for (const figure of byId("views").children) {
+    const {side, key} = figure.dataset;
+    const view = frame[side];
+    const [name, score] = figure.firstChild.children;
+    const many = Object.keys(view.images).length > 1 ? ` · ${key}` : "";
+    name.textContent = (side === "dream" ? "Dream" : "Real") + many + (view.over ? ", ended" : "");
+    score.textContent = `return ${Number(view.score?.toFixed(2))}`;
+    figure.lastChild.src = view.images[key];
+  }
+  byId("keys").childNodes.forEach((button, i) => {
+    button.classList.toggle("lit", frame.lit.includes(i));
+  });
+  byId("sliders").childNodes.forEach((row, i) => {
+    row.lastChild.textContent = frame.values.length ? frame.values[i].toFixed(2) : "";
+  });
+  byId("do-pause")?.classList.toggle("on", frame.paused);
+  byId("do-agent")?.classList.toggle("on", frame.agent);
+  byId("status").textContent = status();
+  byId("choice").textContent = 
+    `The agent ${frame.agent ? "chooses" : "would choose"} next: ${frame.choice}`;
+  byId("banner").textContent = frame.ended ? ending()
+    : frame.paused ? "Paused: each press of a key plays one frame." : frame.note;
+  byId("banner").className = frame.ended || frame.paused ? "news" : "";
+  plots.forEach(draw => draw());
+  document.body.dataset.state = frame.ended ? "ended" : frame.paused ? "paused" : "playing";
+  document.body.dataset.number = frame.number;
+}
+
+function status() {
+  const speed = frame.paused ? "paused" : frame.ended ? "ended"
+    : frame.rate ? `${frame.rate.toFixed(1)} of ${frame.fps} frames a second`
+      : `${frame.fps} frames a second`;
+  const who = frame.agent ? "the agent steers" : "you steer";
+  const did = frame.action ? `: ${frame.action}` : "";
+  return `step ${frame.step} · ${who}${did} · ${speed}`;
+}
+
+function ending() {
+  const why = frame.dream.over
+    ? "The model predicts that the episode ends here." : "The real episode is over.";
+  return frame.agent && !frame.paused ? `${why} A new dream begins in a moment.`
+    : `${why} R begins a new dream; P dreams on regardless.`;
+}
