@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from dreamerv2 import nets, parts
 from dreamerv2.common.config import Config
@@ -174,7 +175,8 @@ class Agent:
         )
         if explore:
             assert self.exploration is not None
-            seed = _seeds(self._train_seeds, 1)[0] if sample else None
+            # Derived, not drawn: the task's policy learns the same whether anything explores.
+            seed = tfp.random.split_seed(behavior_seed, salt="exploration")[0] if sample else None
             learned = self.exploration.train(outputs, data, step, seed)
             metrics.update({f"expl_{key}": value for key, value in learned.items()})
         return state, metrics
