@@ -15,7 +15,7 @@ RUNTIME := $(VENV)/.installed-$(if $(GPU),cuda,cpu)
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint docs format clean
+.PHONY: help train test lint docs constraints format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list.
@@ -42,6 +42,14 @@ lint: $(DEV)  ## Run the checks that execute nothing: ruff, mypy, import-linter.
 docs: $(DEV)  ## Build the documentation into site/; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo 'Open site/index.html; $(BIN)/mkdocs serve shows changes while writing.'
+
+constraints: $(DEV)  ## Write the versions that are installed in .venv to constraints.txt.
+	@{ \
+	  echo "# The versions that the tests ran with, on $$($(BIN)/python -V), as 'make constraints' wrote them:"; \
+	  echo '#   pip install --constraint constraints.txt .'; \
+	  $(BIN)/python -m pip freeze --exclude dreamerv2 --disable-pip-version-check; \
+	} > constraints.new
+	@mv constraints.new constraints.txt
 
 format: $(DEV)  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
