@@ -111,7 +111,7 @@ def test_streams_without_frames_show_signs_of_life(
 
 
 def test_a_page_that_closes_is_noticed(served: Any) -> None:
-    server, session, game = served
+    server, session, _ = served
     stream = ask(server, "GET", "/events?client=a")
     event(stream)
     stream.close()

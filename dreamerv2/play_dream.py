@@ -1,0 +1,315 @@
+"""The game that `play` is about: the world model imagines what the chosen actions lead to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dreamerv2.common.envs.vector import VecEnv
+from dreamerv2.common.errors import UserError
+from dreamerv2.common.replay_chunk import ChunkError
+from dreamerv2.common.replay_reader import ReplayReader
+from dreamerv2.loading import Run
+from dreamerv2.play_view import Frame, View
+from dreamerv2.rssm import State
+
+Transition = Mapping[str, np.ndarray]
+Outputs = dict[str, tf.Tensor]
+
+# Rows of a replay that vanish between finding and reading them are looked for this often.
+TRIES = 5
+
+# The discount factor is the target of the discount head, and zero where an episode ends; below
+# this share of it the head holds an end for likelier than not.
+END = 0.5
+
+
+class Dreamer:
+    """Compiled single steps of the world model, for one sequence.
+
+    Every step returns the latent state, with leading dimension 1, and what is predicted from it:
+    `reward`, `discount`, `value` (scalars), `choice` (what the agent would do, ``(A,)``), and the
+    decoded observations below `decoded/`.
+
+    Args:
+        run: The trained agent.
+        seed: Of the latents that are drawn.
+    """
+
+    def __init__(self, run: Run, seed: int = 0) -> None:
+        self._agent = run.agent
+        self._discount = float(run.config.discount)
+        self._images = frozenset(run.agent.world_model.decoder.cnn_keys)
+        self._dim = run.act_space.dim
+        self._seeds = tf.random.Generator.from_seed(seed, "philox")
+        compiled: Callable[[Any], Any] = lambda function: function  # noqa: E731
+        if run.agent.jit != "off":
+            compiled = tf.function(autograph=False, jit_compile=run.agent.jit == "xla")
+        self._observe_fn = compiled(self._observe)
+        self._imagine_fn = compiled(self._imagine)
+
+    def initial(self) -> State:
+        """Return the state before the first observation."""
+        return self._agent.world_model.rssm.initial(1)
+
+    def observe(
+        self, state: State, action: np.ndarray, transition: Transition
+    ) -> tuple[State, Outputs]:
+        """Take in what was observed after an action ``(A,)``; observations ``(1, ...)``."""
+        data = {key: v for key, v in transition.items() if not key.startswith("log_")}
+        return self._observe_fn(state, self._batch(action), data, self._seed())
+
+    def imagine(self, state: State, action: np.ndarray) -> tuple[State, Outputs]:
+        """Imagine what an action ``(A,)`` leads to."""
+        return self._imagine_fn(state, self._batch(action), self._seed())
+
+    def _batch(self, action: np.ndarray) -> tf.Tensor:
+        return tf.constant(np.reshape(action, (1, self._dim)), tf.float32)
+
+    def _seed(self) -> tf.Tensor:
+        return self._seeds.uniform_full_int([2], tf.int32)
+
+    def _observe(
+        self, state: State, action: tf.Tensor, data: dict[str, tf.Tensor], seed: tf.Tensor
+    ) -> tuple[State, Outputs]:
+        model = self._agent.world_model
+        embed = model.encoder(model.preprocess(data))
+        state = model.rssm.obs_step(state, action, embed, data["is_first"], seed)
+        return state, self._predict(state)
+
+    def _imagine(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Outputs]:
+        state = self._agent.world_model.rssm.img_step(state, action, seed)
+        return state, self._predict(state)
+
+    def _predict(self, state: State) -> Outputs:
+        model, behavior = self._agent.world_model, self._agent.behavior
+        feat = model.rssm.get_feat(state)
+        outputs = {
+            "reward": model.heads["reward"].dist(feat).mean()[0],
+            "discount": tf.constant(self._discount),
+            "value": behavior.critic.dist(feat).mode()[0],
+            "choice": behavior.actor.dist(feat).mode()[0],
+        }
+        if "discount" in model.heads:
+            outputs["discount"] = model.heads["discount"].dist(feat).mean()[0]
+        for key, mean in model.decoder(feat).items():
+            value = mean[0]
+            if key in self._images:
+                pixels = tf.clip_by_value(value + 0.5, 0.0, 1.0) * 255.0
+                value = tf.cast(tf.round(pixels), tf.uint8)
+            outputs[f"decoded/{key}"] = value
+        return outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Observations from which a dream begins.
+
+    Attributes:
+        state: The latent state after the last of them.
+        outputs: What is predicted from it.
+        transition: The last of them, arrays ``(1, ...)``.
+        note: Where they come from.
+    """
+
+    state: State
+    outputs: Outputs
+    transition: Transition
+    note: str
+
+
+class FreshStart:
+    """Begins in a new episode, which the agent plays for the first few steps.
+
+    Args:
+        dreamer: Steps of the world model.
+        env: One environment.
+        context: Number of observations; less where an episode is too short for them.
+    """
+
+    def __init__(self, dreamer: Dreamer, env: VecEnv, context: int) -> None:
+        self._dreamer = dreamer
+        self._env = env
+        self._context = context
+
+    def __call__(self) -> Context:
+        """Play until an episode has lasted long enough."""
+        length = self._context
+        while True:
+            found = self._play(length)
+            if found is not None:
+                return found
+            length = max(1, length // 2)
+
+    def _play(self, length: int) -> Context | None:
+        batch = self._env.reset()
+        action = np.zeros(self._env.act_space.dim, np.float32)
+        state, outputs = self._dreamer.observe(self._dreamer.initial(), action, batch)
+        for _ in range(length - 1):
+            action = outputs["choice"].numpy()
+            batch = self._env.step(action[None])
+            if batch["is_last"][0]:
+                return None
+            state, outputs = self._dreamer.observe(state, action, batch)
+        note = f"The dream began after {length} real observation{'s' * (length > 1)}."
+        return Context(state, outputs, batch, note)
+
+
+class ReplayStart:
+    """Begins anywhere in what the run has seen.
+
+    Args:
+        dreamer: Steps of the world model.
+        folder: Of the replay; nothing in it changes.
+        context: Number of observations; less where no episode is that long.
+        seed: Of the choice.
+
+    Raises:
+        UserError: The replay holds no steps.
+    """
+
+    def __init__(self, dreamer: Dreamer, folder: Path, context: int, seed: int = 0) -> None:
+        self._dreamer = dreamer
+        self._folder = folder
+        self._context = context
+        self._random = np.random.default_rng(seed)
+        self._windows()
+
+    def __call__(self) -> Context:
+        """Draw an observation that does not end its episode, and what was seen before it."""
+        rows = self._read()
+        count = len(rows["is_first"])
+        state = self._dreamer.initial()
+        for row in range(count):
+            transition = {key: value[row : row + 1] for key, value in rows.items()}
+            action = transition.pop("action")[0]
+            state, outputs = self._dreamer.observe(state, action, transition)
+        note = f"The dream began after {count} observation{'s' * (count > 1)} of the replay."
+        return Context(state, outputs, transition, note)
+
+    def _read(self) -> dict[str, np.ndarray]:
+        for attempt in range(TRIES):
+            reader, windows = self._windows()
+            stream, start, length = windows[self._random.integers(len(windows))]
+            try:
+                rows = reader.read([reader.window(stream, start, length)], length)
+            except ChunkError:  # The run goes on and has deleted it; there is more.
+                if attempt == TRIES - 1:
+                    raise
+                continue
+            return {key: value[0] for key, value in rows.items()}
+        raise AssertionError
+
+    def _windows(self) -> tuple[ReplayReader, list[tuple[int, int, int]]]:
+        """List a window for each episode that has two rows, by stream, first row and length."""
+        reader = ReplayReader(self._folder)
+        windows = []
+        for episode in reader.episodes:
+            # The last row may be the end of the episode, which there is nothing to dream after.
+            length = min(self._context, episode.length - 1)
+            if length > 0:
+                latest = episode.length - 1 - length
+                offset = int(self._random.integers(latest + 1))
+                windows.append((episode.stream, episode.start + offset, length))
+        if not windows:
+            raise UserError(
+                f"the replay in {str(self._folder)!r} holds no steps to begin from; choose a "
+                "logdir that still has its replay, or one whose environment can be made."
+            )
+        return reader, windows
+
+
+class DreamGame:
+    """Imagines; with an environment, takes the same actions there as well.
+
+    Args:
+        run: The trained agent.
+        dreamer: Steps of the world model.
+        start: Gives what a dream begins from.
+        env: To be played beside; `start` must play the same one.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        dreamer: Dreamer,
+        start: Callable[[], Context],
+        env: VecEnv | None = None,
+    ) -> None:
+        self._run = run
+        self._dreamer = dreamer
+        self._start = start
+        self._env = env
+        self._keys = [key for key in run.obs_space if not key.startswith("log_")]
+        decoder = run.agent.world_model.decoder
+        self._shown = [*decoder.cnn_keys, *decoder.mlp_keys] or self._keys
+
+    def reset(self) -> Frame:
+        """Begin a new dream."""
+        context = self._start()
+        self._state, self._outputs = context.state, context.outputs
+        self._real_state, self._real_outputs = context.state, context.outputs
+        self._transition = context.transition
+        self._note = context.note
+        self._step = 0
+        self._action: np.ndarray | None = None
+        self._score = self._real_score = 0.0
+        return self._frame()
+
+    def step(self, action: np.ndarray | None) -> Frame:
+        """Take an action ``(A,)``, or with None the one that the agent chooses."""
+        if action is None:
+            action = self._outputs["choice"].numpy()
+        self._action = action
+        self._state, self._outputs = self._dreamer.imagine(self._state, action)
+        self._score += float(self._outputs["reward"])
+        self._step += 1
+        if self._env is not None and not self._transition["is_last"][0]:
+            self._transition = self._env.step(action[None])
+            self._real_score += float(self._transition["reward"][0])
+            self._real_state, self._real_outputs = self._dreamer.observe(
+                self._real_state, action, self._transition
+            )
+        return self._frame()
+
+    def sync(self) -> Frame | None:
+        """Dream on from what is real now; None without a real episode that goes on."""
+        if self._env is None or self._transition["is_last"][0]:
+            return None
+        self._state, self._outputs = self._real_state, self._real_outputs
+        self._note = f"The dream was brought in line with reality at step {self._step}."
+        return self._frame()
+
+    def _frame(self) -> Frame:
+        outputs = {key: value.numpy() for key, value in self._outputs.items()}
+        discount = float(outputs["discount"])
+        predicts_end = "discount" in self._run.agent.world_model.heads
+        dream = View(
+            {key: outputs[f"decoded/{key}"] for key in self._shown if f"decoded/{key}" in outputs},
+            reward=float(outputs["reward"]),
+            discount=discount,
+            value=float(outputs["value"]),
+            score=self._score,
+            over=predicts_end and discount < END * self._run.config.discount and self._step > 0,
+        )
+        real = None if self._env is None else self._real_view()
+        return Frame(self._step, dream, real, self._action, outputs["choice"], self._note)
+
+    def _real_view(self) -> View:
+        # Exactly what the model is trained to predict.
+        targets = self._run.agent.world_model.preprocess(
+            {key: self._transition[key] for key in ("reward", "is_terminal")}
+        )
+        return View(
+            {key: self._transition[key][0] for key in self._shown},
+            reward=float(targets["reward"][0]),
+            discount=float(targets["discount"][0]),
+            value=float(self._real_outputs["value"]),
+            score=self._real_score,
+            over=bool(self._transition["is_last"][0]),
+        )
