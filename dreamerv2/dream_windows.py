@@ -79,7 +79,7 @@ def from_replay(
     reader = ReplayReader(folder)
     if not reader.episodes:
         raise UserError(
-            f"there is no replay in {str(folder)!r} to start dreams from; use --dream-source "
+            f"there is no replay in {str(folder)!r} to start dreams from; use --dream "
             "episodes, which plays new ones."
         )
     return _take(reader, context, horizon, count, seed, f"the replay in {str(folder)!r}")

@@ -108,7 +108,7 @@ def test_windows_that_are_evicted_meanwhile_are_replaced_by_others(tmp_path, mon
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(UserError, match=r"there is no replay in .*use --dream-source episodes"):
+    with pytest.raises(UserError, match=r"there is no replay in .*use --dream episodes"):
         take(tmp_path / "replay")
     replay(tmp_path, [5, 4, 5])
     with pytest.raises(UserError, match=r"longest of 3 episodes in .* has 5 observations, but"):
