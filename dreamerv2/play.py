@@ -162,7 +162,7 @@ def _make_game(args: argparse.Namespace, env: VecEnv | None) -> tuple[Run, Dream
         start = play_dream.ReplayStart(dreamer, run.path / "replay", args.context, args.seed)
     else:
         start = play_dream.FreshStart(dreamer, env, args.context)
-    return run, play_dream.DreamGame(run, dreamer, start, env if args.real else None)
+    return run, play_dream.DreamGame(dreamer, start, env if args.real else None)
 
 
 def _names(config: Config) -> Sequence[str] | None:

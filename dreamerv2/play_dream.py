@@ -37,11 +37,12 @@ class Dreamer:
     decoded observations below `decoded/`.
 
     Args:
-        run: The trained agent.
+        run: The trained agent, kept as the attribute `run`.
         seed: Of the latents that are drawn.
     """
 
     def __init__(self, run: Run, seed: int = 0) -> None:
+        self.run = run
         self._agent = run.agent
         self._discount = float(run.config.discount)
         self._images = frozenset(run.agent.world_model.decoder.cnn_keys)
@@ -228,7 +229,6 @@ class DreamGame:
     """Imagines; with an environment, takes the same actions there as well.
 
     Args:
-        run: The trained agent.
         dreamer: Steps of the world model.
         start: Gives what a dream begins from.
         env: To be played beside; `start` must play the same one.
@@ -236,18 +236,19 @@ class DreamGame:
 
     def __init__(
         self,
-        run: Run,
         dreamer: Dreamer,
         start: Callable[[], Context],
         env: VecEnv | None = None,
     ) -> None:
-        self._run = run
         self._dreamer = dreamer
         self._start = start
         self._env = env
-        self._keys = [key for key in run.obs_space if not key.startswith("log_")]
-        decoder = run.agent.world_model.decoder
-        self._shown = [*decoder.cnn_keys, *decoder.mlp_keys] or self._keys
+        run = dreamer.run
+        self._model = run.agent.world_model
+        self._discount = float(run.config.discount)
+        decoder = self._model.decoder
+        decoded = [*decoder.cnn_keys, *decoder.mlp_keys]
+        self._shown = decoded or [key for key in run.obs_space if not key.startswith("log_")]
 
     def reset(self) -> Frame:
         """Begin a new dream."""
@@ -288,21 +289,21 @@ class DreamGame:
     def _frame(self) -> Frame:
         outputs = {key: value.numpy() for key, value in self._outputs.items()}
         discount = float(outputs["discount"])
-        predicts_end = "discount" in self._run.agent.world_model.heads
+        predicts_end = "discount" in self._model.heads
         dream = View(
             {key: outputs[f"decoded/{key}"] for key in self._shown if f"decoded/{key}" in outputs},
             reward=float(outputs["reward"]),
             discount=discount,
             value=float(outputs["value"]),
             score=self._score,
-            over=predicts_end and discount < END * self._run.config.discount and self._step > 0,
+            over=predicts_end and discount < END * self._discount and self._step > 0,
         )
         real = None if self._env is None else self._real_view()
         return Frame(self._step, dream, real, self._action, outputs["choice"], self._note)
 
     def _real_view(self) -> View:
         # Exactly what the model is trained to predict.
-        targets = self._run.agent.world_model.preprocess(
+        targets = self._model.preprocess(
             {key: self._transition[key] for key in ("reward", "is_terminal")}
         )
         return View(
