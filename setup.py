@@ -83,7 +83,7 @@ setuptools.setup(
     packages=[*setuptools.find_packages(include=["dreamerv2", "dreamerv2.*"]), "dreamerv2.scores"],
     package_dir={"dreamerv2.scores": "scores"},
     package_data={
-        "dreamerv2": ["configs.yaml", "py.typed"],
+        "dreamerv2": ["configs.yaml", "py.typed", "play_page/*"],
         "dreamerv2.scores": ["*.json", "*.json.gz", "README.md", "LICENSE.*"],
     },
     include_package_data=False,
