@@ -26,7 +26,7 @@ let held = [];           // Codes of keys that are down, in the order of pressin
 let pressed = [];        // Codes of keys pressed since the last message.
 let rest = [];           // Values of the sliders.
 let sent = 0;            // Messages sent.
-let history = [];        // Frames of the recent past, for the plots.
+let past = [];        // Frames of the recent past, for the plots.
 let ended = false;       // Whether the server has said goodbye.
 let lastSign = Date.now();
 let plots = [];          // Functions that draw one plot each.
@@ -88,7 +88,7 @@ stream.addEventListener("hello", event => {
   about = JSON.parse(event.data);
   ended = false;
   frame = null;
-  history = [];
+  past = [];
   byId("views").replaceChildren();
   build();
 });
@@ -96,10 +96,10 @@ stream.addEventListener("frame", event => {
   lastSign = Date.now();
   const next = JSON.parse(event.data);
   // A frame may come again, with another mode.
-  const again = history.at(-1)?.step === next.step && history.at(-1)?.episode === next.episode;
-  if (again) history.pop();
-  history.push(next);
-  if (history.length > HISTORY) history.shift();
+  const again = past.at(-1)?.step === next.step && past.at(-1)?.episode === next.episode;
+  if (again) past.pop();
+  past.push(next);
+  if (past.length > HISTORY) past.shift();
   frame = next;
   show();
 });
@@ -205,7 +205,7 @@ function plot(name, sides, read, range = null) {
   const root = element("div", {className: "plot"},
     element("h2", {}, element("span", {className: "name", textContent: name}), ...numbers), canvas);
   const draw = () => {
-    const rows = sides.map(side => history.map(item => item[side] ? read(item[side]) : null));
+    const rows = sides.map(side => past.map(item => item[side] ? read(item[side]) : null));
     rows.forEach((row, i) => { numbers[i].textContent = number(row.at(-1)); });
     drawLines(canvas, sides, rows, range);
   };
@@ -222,7 +222,7 @@ function drawLines(canvas, sides, rows, range) {
   const colors = getComputedStyle(canvas);
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, width, height);
-  const count = Math.max(history.length, SHORT);
+  const count = Math.max(past.length, SHORT);
   const values = rows.flat().filter(value => value != null);
   let [low, high] = range ?? [Math.min(0, ...values), Math.max(0, ...values)];
   [low, high] = [Math.min(low, ...values), Math.max(high, ...values)];
@@ -243,8 +243,8 @@ function drawLines(canvas, sides, rows, range) {
     context.fillRect(left, Math.round(y(tick)), width - left - pad, Math.max(1, ratio / 2));
   }
   context.fillStyle = colors.getPropertyValue("--soft");
-  history.forEach((item, i) => {
-    const begins = i > 0 && item.episode !== history[i - 1].episode;
+  past.forEach((item, i) => {
+    const begins = i > 0 && item.episode !== past[i - 1].episode;
     if (begins) context.fillRect(Math.round((x(i) + x(i - 1)) / 2), pad, 1, height - 2 * pad);
   });
   // The dream is drawn last, on top.
@@ -256,7 +256,7 @@ function drawLines(canvas, sides, rows, range) {
     context.beginPath();
     let pen = false;
     row.forEach((value, i) => {
-      if (i > 0 && history[i].episode !== history[i - 1].episode) pen = false;
+      if (i > 0 && past[i].episode !== past[i - 1].episode) pen = false;
       if (value == null) pen = false;
       else if (pen) context.lineTo(x(i), y(value));
       else { context.moveTo(x(i), y(value)); pen = true; }
