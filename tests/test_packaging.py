@@ -3,7 +3,6 @@
 import email
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -11,42 +10,22 @@ import sys
 import zipfile
 
 import pytest
+from building import ROOT, build_sdist, build_wheel, copy_sources, run
 
 import dreamerv2
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 WITH_TENSORFLOW = {"checkpoint"}
-
-
-def run(*command, cwd, **kwargs):
-    """The standard output of a command that has to succeed."""
-    result = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, **kwargs
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of what the repository tracks, with its symbolic links and without build products."""
-    folder = tmp_path_factory.mktemp("source") / "project"
-    ignored = shutil.ignore_patterns(
-        ".*", "__pycache__", "*.egg-info", "build", "dist", "logdir", "golden"
-    )
-    shutil.copytree(ROOT, folder, symlinks=True, ignore=ignored)
-    return folder
+    return copy_sources(tmp_path_factory.mktemp("source") / "project")
 
 
 @pytest.fixture(scope="module")
 def wheel(source, tmp_path_factory):
-    """The wheel, built offline with the setuptools that is installed."""
     pytest.importorskip("wheel", reason="the dev extra is not installed")
-    folder = tmp_path_factory.mktemp("wheel")
-    script = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    run(sys.executable, "-c", script, folder, cwd=source)
-    (path,) = folder.glob("*.whl")
-    return path
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +46,7 @@ class TestWheel:
         expected = {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / "dreamerv2").rglob("*")
-            if path.suffix == ".py" or path.name in ("configs.yaml", "py.typed")
+            if path.is_file() and path.suffix != ".pyc"
         }
         expected |= {f"dreamerv2/scores/{path.name}" for path in (ROOT / "scores").glob("*.json*")}
         assert expected <= names
@@ -76,7 +55,7 @@ class TestWheel:
 
     def test_names_the_python_versions_and_extras(self, metadata):
         assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
-        assert {"cuda", "dev"} <= set(metadata.get_all("Provides-Extra"))
+        assert {"cuda", "dev", "docs"} <= set(metadata.get_all("Provides-Extra"))
 
     def test_requirements_and_extras_hold_for_what_is_installed(self, metadata):
         requirements = pytest.importorskip("packaging.requirements")
@@ -122,12 +101,11 @@ class TestSourceDistribution:
     def test_holds_what_building_and_testing_need(self, source, tmp_path):
         import tarfile
 
-        run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tmp_path, cwd=source)
-        (path,) = tmp_path.glob("*.tar.gz")
-        with tarfile.open(path) as archive:
+        with tarfile.open(build_sdist(source, tmp_path)) as archive:
             names = {"/".join(name.split("/")[1:]) for name in archive.getnames()}
         assert {
             "setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile",
+            "Dockerfile", "constraints.txt", "mkdocs.yml", "docs/hooks.py", "docs/scores.md",
             "dreamerv2/configs.yaml", "dreamerv2/py.typed", "dreamerv2/common/logger.py",
             "scores/index.json", "scores/atari-dopamine.json.gz", "tests/test_packaging.py",
         } <= names  # fmt: skip
@@ -216,7 +194,7 @@ class TestMakefile:
 
     def test_help_lists_every_target(self):
         output = self.make("help").stdout
-        for target in ("train", "test", "lint", "format", "clean", "help"):
+        for target in ("train", "test", "lint", "docs", "format", "clean", "help"):
             assert re.search(rf"^  make {target}\s", output, re.MULTILINE)
 
     @pytest.mark.parametrize(
