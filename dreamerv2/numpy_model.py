@@ -92,7 +92,7 @@ class NumpyModel:
             start.update(self._tensors(state)[0])
         embed = self._model.encoder(self._model.preprocess(tensors))
         post, prior = rssm.observe(embed, tf.constant(vectors), first, start, _seed(seed))
-        _, kl = rssm.kl_loss(post, prior, forward=False, balance=0.5, free=0.0, free_avg=True)
+        kl = tfp.distributions.kl_divergence(rssm.get_dist(post), rssm.get_dist(prior))
         return self._arrays({**post, "feat": rssm.get_feat(post), "kl": kl}, lead, 2)
 
     def imagine(
@@ -121,10 +121,8 @@ class NumpyModel:
         count = int(np.prod(lead))
         given = None
         if action is not None:
-            shape = np.shape(action)[: len(lead) + 1]
-            given = self._vectors(action, shape).reshape((count, shape[-1], -1))
-            _shaped("action", given[..., 0], (count, shape[-1]))
-            horizon = shape[-1]
+            horizon = (*np.shape(action)[len(lead) :], 1)[0]
+            given = self._vectors(action, (*lead, horizon)).reshape((count, horizon, -1))
         horizon = horizon or self._config.imag_horizon
         seeds = [None] * (2 * horizon)
         if seed is not None:
