@@ -1,0 +1,294 @@
+"""Measures what each configuration costs and projects its full run; prints a table or JSON.
+
+    python benchmarks/cost.py
+    python benchmarks/cost.py --configs atari "atari small" --rounds 3 --json
+
+Each configuration is built for the spaces of its own task, Atari with all 18 actions, and updated
+on random data, in a process of its own. The processes take turns, `--rounds` times, so that a noisy
+machine disturbs all alike. Medians over the rounds are printed; the best matrix product of the same
+processes says how fast the machine was meanwhile. Configurations whose task cannot be made here are
+left out, with the reason.
+
+How a full run is projected:
+
+    updates  = (steps - prefill) / train_every * train_steps + pretrain
+    days     = updates * FLOP of an update / sustained FLOP per second / 86400
+
+An update has two FLOP for each multiplication of a matrix product or convolution, once forward and
+twice backward. With B sequences of length T it learns from N = B * T states and imagines H steps
+from each:
+
+    world model  3 N (encoder + recurrent step + posterior + prior + decoder + heads)
+    imagination    N (H (recurrent step + prior + actor) + (H + 1) (heads + critic))
+    behaviour    3 N ((H - 1) actor + H critic)
+
+and, where the actor's gradient passes through the model, twice the imagination again. The rate of a
+GPU, `--tflops`, is assumed, not measured. Days here are updates times the measured time of one, and
+agent steps times the measured time of an action. The environment comes on top of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+CONFIGS = ROOT / "dreamerv2" / "configs.yaml"
+DAY = 86400
+COLUMNS = (
+    ("parameters_m", "parameters, M", ".1f"),
+    ("memory_mb", "memory, MB", ".0f"),
+    ("update_tflop", "TFLOP an update", ".3f"),
+    ("update_s", "s an update", ".2f"),
+    ("of_peak", "of the peak", ".0%"),
+    ("updates_m", "updates, M", ".3f"),
+    ("gpu_days", "GPU days", ".2f"),
+    ("days_here", "days here", ".1f"),
+    ("acting_days_here", "acting, days here", ".2f"),
+)
+
+
+def all_configurations() -> list[str]:
+    """Return what has a task of its own, and `atari` with what changes its arithmetic."""
+    from dreamerv2.common import flags
+
+    overlays = flags.Document.read(CONFIGS).overlays
+    own = [name for name, values in overlays.items() if "task" in values]
+    return [*own, "atari small", "atari no_discrete_latents", "atari no_policy_reinforce"]
+
+
+def products(agent: Any, image: Sequence[int]) -> dict[str, int]:
+    """Return the multiplications that each part makes for one state, from the weights' shapes.
+
+    Args:
+        agent: The agent.
+        image: Height and width of images.
+    """
+    from dreamerv2.convolutions import conv_size
+
+    counts: dict[str, int] = {}
+    for path, variable in agent.variables().items():
+        kind, _, name = path.partition("/")
+        shape = tuple(int(n) for n in variable.shape)
+        if kind != "weights" or len(shape) < 2:
+            continue
+        part, layer = name.split("/")[:2]
+        pixels = 1
+        if len(shape) == 4:
+            module = agent.world_model.encoder if part == "encoder" else agent.world_model.decoder
+            kernels, index = module._kernels, int(layer.removeprefix("conv"))
+            # A convolution multiplies at each pixel of its output, a transposed one of its input.
+            passed = kernels[: index + 1] if part == "encoder" else kernels[index:][::-1]
+            pixels = conv_size(image[0], passed) * conv_size(image[1], passed)
+        if part == "rssm":
+            part = {"img_in": "step", "gru": "step", "obs_out": "posterior"}.get(layer, "prior")
+            part = "posterior" if layer == "obs_dist" else part
+        counts[part] = counts.get(part, 0) + pixels * math.prod(shape)
+    return counts
+
+
+def update_flop(counts: Mapping[str, int], config: Any, through_model: bool) -> int:
+    """Return the floating point operations of an update; the formula is in the module's text."""
+    count = {name: 2 * counts.get(name, 0) for name in (
+        "encoder", "step", "posterior", "prior", "decoder", "reward", "discount", "actor", "critic",
+    )}  # fmt: skip
+    states, horizon = config.dataset.batch * config.dataset.length, config.imag_horizon
+    heads = count["reward"] + count["discount"]
+    model = sum(count[name] for name in ("encoder", "step", "posterior", "prior", "decoder"))
+    imagination = horizon * (count["step"] + count["prior"] + count["actor"])
+    imagination += (horizon + 1) * (heads + count["critic"])
+    behavior = (horizon - 1) * count["actor"] + horizon * count["critic"]
+    return states * (3 * (model + heads) + imagination * (3 if through_model else 1) + 3 * behavior)
+
+
+def updates_of_a_run(config: Any) -> float:
+    """Return the number of updates of a full run."""
+    acting = max(config.steps - config.prefill, 0)
+    return acting / config.train_every * config.train_steps + config.pretrain
+
+
+def measure(names: Sequence[str], updates: int) -> dict[str, float]:
+    """Measure a configuration in this process."""
+    import numpy as np
+    import tensorflow as tf
+
+    from dreamerv2 import tasks
+    from dreamerv2.agent import Agent
+    from dreamerv2.common import flags
+
+    config = flags.build(CONFIGS, names, {"atari_full_actions": True})
+    with tasks.make_env(config, "eval", 0) as env:
+        obs_space, act_space = env.obs_space, env.act_space
+    side = 3000
+    left = tf.random.normal((side, side))
+
+    def matmul() -> float:
+        begin = time.perf_counter()
+        tf.linalg.matmul(left, left).numpy()
+        return time.perf_counter() - begin
+
+    peaks = [matmul() for _ in range(5)]
+    agent = Agent(config, obs_space, act_space, config.seed)
+    data = random_batch(config, obs_space, act_space)
+
+    def update() -> float:
+        begin = time.perf_counter()
+        _, metrics = agent.train(data, 0)
+        metrics["model_loss"].numpy()
+        return time.perf_counter() - begin
+
+    update()
+    times = [update() for _ in range(updates)]
+    obs = {key: value[:1, 0] for key, value in data.items() if key != "action"}
+    state, calls = None, []
+    mode = agent.training_mode(0)
+    for _ in range(100):
+        begin = time.perf_counter()
+        action, state = agent.policy(obs, state, mode)
+        action.numpy()
+        calls.append(time.perf_counter() - begin)
+    peaks += [matmul() for _ in range(5)]
+    images = [spec.shape[:2] for spec in obs_space.values() if spec.is_image]
+    discrete = act_space.kind != "continuous"
+    grad = {"auto": "reinforce" if discrete else "dynamics"}.get(
+        config.actor_grad, config.actor_grad
+    )
+    layers = [*agent.world_model.layers, agent.behavior.actor, agent.behavior.critic]
+    return {
+        "parameters": sum(int(np.prod(v.shape)) for layer in layers for v in layer.variables),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "flop": update_flop(products(agent, images[0] if images else (1, 1)), config,
+                            grad != "reinforce"),
+        "update_s": statistics.median(times),
+        "policy_s": statistics.median(calls[10:]),
+        "matmul_s": min(peaks) / (2 * side**3),
+        "updates": updates_of_a_run(config),
+        "steps": config.steps,
+        "frames": config.steps * config.action_repeat,
+    }  # fmt: skip
+
+
+def random_batch(config: Any, obs_space: Mapping[str, Any], act_space: Any) -> dict[str, Any]:
+    """Return noise of the shapes that the replay would give."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    lead = (config.dataset.batch, config.dataset.length)
+    data: dict[str, Any] = {
+        key: rng.integers(0, 256, (*lead, *spec.shape), np.uint8)
+        if spec.is_image
+        else rng.normal(size=(*lead, *spec.shape)).astype(np.float32)
+        for key, spec in obs_space.items()
+        if not key.startswith("log_")
+    }
+    data["action"] = act_space.sample(rng, lead[0] * lead[1]).reshape((*lead, act_space.dim))
+    data["reward"] = rng.normal(size=lead).astype(np.float32)
+    data["is_first"] = np.zeros(lead, bool) | (np.arange(lead[1]) == 0)
+    data["is_last"] = data["is_terminal"] = np.zeros(lead, bool)
+    return data
+
+
+def summary(rounds: Sequence[Mapping[str, float]], tflops: float) -> dict[str, float]:
+    """Return the medians over rounds of measurements, and what follows from them."""
+    median = {key: statistics.median(result[key] for result in rounds) for key in rounds[0]}
+    peak = 1 / median["matmul_s"]
+    total = median["updates"] * median["flop"]
+    return {
+        "parameters_m": median["parameters"] / 1e6,
+        "memory_mb": median["memory_mb"],
+        "update_tflop": median["flop"] / 1e12,
+        "update_s": median["update_s"],
+        "update_min_s": min(result["update_s"] for result in rounds),
+        "update_max_s": max(result["update_s"] for result in rounds),
+        "policy_ms": 1e3 * median["policy_s"],
+        "peak_gflops": peak / 1e9,
+        "of_peak": median["flop"] / median["update_s"] / peak,
+        "frames_m": median["frames"] / 1e6,
+        "updates_m": median["updates"] / 1e6,
+        "run_exaflop": total / 1e18,
+        "gpu_days": total / (tflops * 1e12) / DAY,
+        "days_here": median["updates"] * median["update_s"] / DAY,
+        "acting_days_here": median["steps"] * median["policy_s"] / DAY,
+        "tflops_for_10_days": total / (10 * DAY) / 1e12,
+    }
+
+
+def table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the results as a Markdown table."""
+    lines = ["| configuration | " + " | ".join(title for _, title, _ in COLUMNS) + " |"]
+    lines.append("| --- |" + " ---: |" * len(COLUMNS))
+    for name, result in results.items():
+        cells = [format(result[key], form) for key, _, form in COLUMNS]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def arithmetic(name: str, result: Mapping[str, float], tflops: float) -> str:
+    """Return the projection of a configuration in full."""
+    return (
+        f"{name}: {result['frames_m']:g}M frames, {1e6 * result['updates_m']:,.0f} updates x "
+        f"{result['update_tflop']:.3f} TFLOP = {result['run_exaflop']:.2f} EFLOP; at {tflops:g} "
+        f"TFLOP/s {result['gpu_days']:.2f} days; for 10 days {result['tflops_for_10_days']:.2f} "
+        f"TFLOP/s would do"
+    )
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--configs", nargs="*", help="Lists, each one quoted argument; all.")
+    parser.add_argument("--updates", type=int, default=2, help="Updates timed per process.")
+    parser.add_argument("--rounds", type=int, default=2, help="Processes per configuration.")
+    parser.add_argument("--tflops", type=float, default=10, help="Assumed rate of a GPU.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of the table.")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.inside:
+        print(json.dumps(measure(args.configs[0].split(), args.updates)))
+        return
+    names = args.configs or all_configurations()
+    found: dict[str, list[dict[str, float]]] = {}
+    left_out: dict[str, str] = {}
+    for _ in range(args.rounds):
+        for name in names:
+            if name in left_out:
+                continue
+            command = [sys.executable, __file__, "--inside", "--updates", str(args.updates),
+                       "--configs", name]  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                left_out[name] = done.stderr.strip().splitlines()[-1]
+                print(f"{name} is left out: {left_out[name]}", file=sys.stderr)
+            else:
+                found.setdefault(name, []).append(json.loads(done.stdout.splitlines()[-1]))
+                print(f"{name}: {found[name][-1]['update_s']:.2f} s", file=sys.stderr)
+    results = {name: summary(rounds, args.tflops) for name, rounds in found.items()}
+    if args.json:
+        machine = platform.processor() or platform.machine()
+        report = {"machine": machine, "rounds": args.rounds, "gpu_tflops": args.tflops,
+                  "results": results, "left_out": left_out}  # fmt: skip
+        print(json.dumps(report, indent=2))
+        return
+    peaks = [result["peak_gflops"] for result in results.values()]
+    print(table(results))
+    print(
+        f"\nPeak of a matrix product: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s. Projections:\n"
+    )
+    for name, result in results.items():
+        print(f"- {arithmetic(name, result, args.tflops)}")
+
+
+if __name__ == "__main__":
+    main()
