@@ -32,9 +32,9 @@ END = 0.5
 class Dreamer:
     """Compiled single steps of the world model, for one sequence.
 
-    Every step returns the latent state, with leading dimension 1, and what is predicted from it:
-    `reward`, `discount`, `value` (scalars), `choice` (what the agent would do, ``(A,)``), and the
-    decoded observations below `decoded/`.
+    Latent states have the leading dimension 1. What is predicted from them: `value` (a scalar),
+    `choice` (what the agent would do, ``(A,)``) and, except by `observe`, `reward`, `discount`
+    (scalars), and the decoded observations below `decoded/`.
 
     Args:
         run: The trained agent, kept as the attribute `run`.
@@ -53,6 +53,7 @@ class Dreamer:
             compiled = tf.function(autograph=False, jit_compile=run.agent.jit == "xla")
         self._observe_fn = compiled(self._observe)
         self._imagine_fn = compiled(self._imagine)
+        self._predict_fn = compiled(self._predict)
 
     def initial(self) -> State:
         """Return the state before the first observation."""
@@ -64,6 +65,10 @@ class Dreamer:
         """Take in what was observed after an action ``(A,)``; observations ``(1, ...)``."""
         data = {key: v for key, v in transition.items() if not key.startswith("log_")}
         return self._observe_fn(state, self._batch(action), data, self._seed())
+
+    def predict(self, state: State) -> Outputs:
+        """Predict what `imagine` does, from a state that was observed."""
+        return self._predict_fn(state)
 
     def imagine(self, state: State, action: np.ndarray) -> tuple[State, Outputs]:
         """Imagine what an action ``(A,)`` leads to."""
@@ -81,21 +86,24 @@ class Dreamer:
         model = self._agent.world_model
         embed = model.encoder(model.preprocess(data))
         state = model.rssm.obs_step(state, action, embed, data["is_first"], seed)
-        return state, self._predict(state)
+        # Decoding takes half of the time, and the observation itself is there.
+        return state, self._judge(model.rssm.get_feat(state))
 
     def _imagine(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Outputs]:
         state = self._agent.world_model.rssm.img_step(state, action, seed)
         return state, self._predict(state)
 
+    def _judge(self, feat: tf.Tensor) -> Outputs:
+        behavior = self._agent.behavior
+        value, choice = behavior.critic.dist(feat).mode(), behavior.actor.dist(feat).mode()
+        return {"value": value[0], "choice": choice[0]}
+
     def _predict(self, state: State) -> Outputs:
-        model, behavior = self._agent.world_model, self._agent.behavior
+        model = self._agent.world_model
         feat = model.rssm.get_feat(state)
-        outputs = {
-            "reward": model.heads["reward"].dist(feat).mean()[0],
-            "discount": tf.constant(self._discount),
-            "value": behavior.critic.dist(feat).mode()[0],
-            "choice": behavior.actor.dist(feat).mode()[0],
-        }
+        outputs = self._judge(feat)
+        outputs["reward"] = model.heads["reward"].dist(feat).mean()[0]
+        outputs["discount"] = tf.constant(self._discount)
         if "discount" in model.heads:
             outputs["discount"] = model.heads["discount"].dist(feat).mean()[0]
         for key, mean in model.decoder(feat).items():
@@ -113,13 +121,11 @@ class Context:
 
     Attributes:
         state: The latent state after the last of them.
-        outputs: What is predicted from it.
         transition: The last of them, arrays ``(1, ...)``.
         note: Where they come from.
     """
 
     state: State
-    outputs: Outputs
     transition: Transition
     note: str
 
@@ -158,7 +164,7 @@ class FreshStart:
                 return None
             state, outputs = self._dreamer.observe(state, action, batch)
         note = f"The dream began after {length} real observation{'s' * (length > 1)}."
-        return Context(state, outputs, batch, note)
+        return Context(state, batch, note)
 
 
 class ReplayStart:
@@ -189,9 +195,9 @@ class ReplayStart:
         for row in range(count):
             transition = {key: value[row : row + 1] for key, value in rows.items()}
             action = transition.pop("action")[0]
-            state, outputs = self._dreamer.observe(state, action, transition)
+            state, _ = self._dreamer.observe(state, action, transition)
         note = f"The dream began after {count} observation{'s' * (count > 1)} of the replay."
-        return Context(state, outputs, transition, note)
+        return Context(state, transition, note)
 
     def _read(self) -> dict[str, np.ndarray]:
         for attempt in range(TRIES):
@@ -253,8 +259,8 @@ class DreamGame:
     def reset(self) -> Frame:
         """Begin a new dream."""
         context = self._start()
-        self._state, self._outputs = context.state, context.outputs
-        self._real_state, self._real_outputs = context.state, context.outputs
+        self._state = self._real_state = context.state
+        self._outputs = self._real_outputs = self._dreamer.predict(context.state)
         self._transition = context.transition
         self._note = context.note
         self._step = 0
@@ -282,7 +288,8 @@ class DreamGame:
         """Dream on from what is real now; None without a real episode that goes on."""
         if self._env is None or self._transition["is_last"][0]:
             return None
-        self._state, self._outputs = self._real_state, self._real_outputs
+        self._state = self._real_state
+        self._outputs = self._dreamer.predict(self._state)
         self._note = f"The dream was brought in line with reality at step {self._step}."
         return self._frame()
 
