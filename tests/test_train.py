@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from metric_names import unexplained
 
 from dreamerv2 import cli, train
 from dreamerv2.common.config import Config
@@ -45,6 +46,7 @@ def test_atari_from_the_command_line_and_again(tmp_path: pathlib.Path) -> None:
     assert steps == sorted(steps) and steps[-1] == 4 * 180
     for key in ("train_return", "eval_return", "image_loss", "kl_loss", "actor_loss", "fps"):
         assert any(key in row for row in rows), key
+    assert not unexplained(set().union(*rows))  # In docs/metrics.md.
     # One update at the start, then one every 20 agent steps from the first step on.
     assert rows[-1]["updates"] == 1 + len(range(101, 181, 20))
     assert list((tmp_path / "run").glob("events.out.*"))
