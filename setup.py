@@ -51,12 +51,27 @@ INSTALL_REQUIRES = [
 # For the site of the documentation. mkdocs 2 drops the plug-ins that the site is made with.
 DOCS_REQUIRE = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"]
 
+# Environments beyond Atari; `dreamerv2/common/envs/extras.py` names the same requirements in its
+# errors. dm_control allows MuJoCo 4, with which it cannot load a model. One of its dependencies,
+# labmaze, has no wheels for Python 3.13.
+SUITES_REQUIRE = {
+    "dmc": [
+        "dm-control>=1.0.50; python_version < '3.13'",
+        "mujoco>=3.17,<4; python_version < '3.13'",
+    ],
+    "crafter": ["crafter>=1.8.3"],
+    "minigrid": ["minigrid>=3.0"],
+}
+
 EXTRAS_REQUIRE = {
+    **SUITES_REQUIRE,
     # NVIDIA's libraries as wheels; only the driver has to be there already.
     "cuda": ["tensorflow[and-cuda]>=2.18,<2.22"],
     "docs": DOCS_REQUIRE,
     "dev": [
         *DOCS_REQUIRE,
+        # So that the tests of the suites do not only skip: 180 MB more to download.
+        *(requirement for suite in SUITES_REQUIRE.values() for requirement in suite),
         "hypothesis>=6.100",
         "import-linter>=2.3",
         "mypy>=1.15",

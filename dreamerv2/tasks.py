@@ -43,4 +43,6 @@ def make_env(config: Config, mode: str, seed: int, num: int | None = None) -> Ve
         atari_sticky=config.atari_sticky,
         atari_noops=config.atari_noops,
         atari_full_actions=config.atari_full_actions,
+        dmc_camera=config.dmc_camera,
+        dmc_image=config.dmc_image,
     )

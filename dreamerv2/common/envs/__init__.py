@@ -24,7 +24,14 @@ __all__ = [
     "make_from",
 ]
 
-SUITES = ("atari", "gym", "dummy")
+SUITES = {
+    "atari": "atari_<game>",
+    "dmc": "dmc_<domain>_<task>",
+    "crafter": "crafter_reward",
+    "minigrid": "minigrid_<id>",
+    "gym": "gym_<id>",
+    "dummy": "dummy_catch",
+}
 
 
 def make(
@@ -40,14 +47,18 @@ def make(
     atari_sticky: float = 0.25,
     atari_noops: int = 30,
     atari_full_actions: bool = False,
+    dmc_camera: int = -1,
+    dmc_image: bool = True,
 ) -> VecEnv:
     """Create the environments of a task.
 
     Args:
-      task: `suite_name`: `atari_<game>`, `gym_<registered id>`, `dummy_count`, `dummy_catch`.
+      task: `suite_name`: `atari_<game>`, `dmc_<domain>_<task>`, `crafter_reward`,
+        `crafter_noreward`, `minigrid_<id>`, `gym_<registered id>`, `dummy_count`, `dummy_catch`.
       num: Number of environments.
       parallel: `none` (one after another), `process` (one process each) or `native` (ALE's own
-        threads, Atari only).
+        threads, Atari only). Rendered environments of DeepMind Control have one process each in
+        any case.
       seed: Every environment gets its own stream of random numbers derived from it.
       action_repeat: Environment frames per agent step.
       time_limit: Agent steps after which an episode is truncated; 0 is off. An environment's own
@@ -57,18 +68,19 @@ def make(
       atari_sticky: Probability that Atari repeats the previous action.
       atari_noops: At most this many no-ops at the start of an Atari episode.
       atari_full_actions: All 18 Atari actions instead of the game's minimal set.
+      dmc_camera: Number of the camera of DeepMind Control, -1 for the usual one of the task.
+      dmc_image: Render DeepMind Control.
 
     Raises:
-      UserError: If the task or an option is not valid; one sentence that says what to do.
+      UserError: If the task or an option is not valid, or a package is missing; one sentence
+        that says what to do.
       EnvError: If worker processes do not start.
     """
     suite, _, rest = task.partition("_")
     _check_options(num, parallel, seed, action_repeat, time_limit, size)
     if suite not in SUITES or not rest:
-        raise UserError(
-            f"the task {task!r} names no known suite: use atari_<game>, gym_<id>, dummy_count or "
-            "dummy_catch"
-        )
+        *first, last = SUITES.values()
+        raise UserError(f"the task {task!r} names no known suite: use {', '.join(first)} or {last}")
     if parallel == "native" and suite != "atari":
         raise UserError(
             f"envs_parallel 'native' exists for Atari only, not for the task {task!r}: use "
@@ -100,13 +112,15 @@ def make(
         return _build(
             game, action_repeat=action_repeat, time_limit=limit, repeats_itself=True, **common
         )
-    if suite == "gym":
-        from dreamerv2.common.envs import gym
+    common.update(action_repeat=action_repeat, time_limit=time_limit)
+    if suite == "dmc":
+        from dreamerv2.common.envs import dmc
 
-        build = gym.constructor(rest)
-    else:
-        build = _dummy(rest)
-    return _build(build, action_repeat=action_repeat, time_limit=time_limit, **common)
+        options = dict(action_repeat=action_repeat, size=size, camera=dmc_camera, image=dmc_image)
+        if dmc_image:
+            common.update(parallel="process")  # TensorFlow and graphics libraries do not mix.
+        return _build(dmc.constructor(rest, **options), repeats_itself=True, **common)
+    return _build(_plain(suite, rest, size), **common)
 
 
 def make_from(
@@ -201,7 +215,20 @@ def _build(
     )
 
 
-def _dummy(name: str) -> Callable[[], Any]:
+def _plain(suite: str, name: str, size: tuple[int, int]) -> Callable[[], Any]:
+    """A function that creates an environment of a suite without options of its own."""
+    if suite == "crafter":
+        from dreamerv2.common.envs import crafter
+
+        return crafter.constructor(name, size=size)
+    if suite == "minigrid":
+        from dreamerv2.common.envs import minigrid
+
+        return minigrid.constructor(name)
+    if suite == "gym":
+        from dreamerv2.common.envs import gym
+
+        return gym.constructor(name)
     from dreamerv2.common.envs import dummy
 
     if name not in dummy.ENVS:
