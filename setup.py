@@ -6,10 +6,13 @@ written. Python 3.10 then gets Keras 3.12, the others get 3.15.
 
   Python 3.10 with TensorFlow 2.18
   Python 3.11 with TensorFlow 2.21
-  Python 3.12 with TensorFlow 2.19 and 2.20
+  Python 3.12 with TensorFlow 2.19, 2.20 and 2.21
   Python 3.13 with TensorFlow 2.21
 
-The lower bounds below were tried together on Python 3.12 with TensorFlow 2.19.
+The lower bounds below were tried together on Python 3.12 with TensorFlow 2.19. The versions that
+the tests ran with are in constraints.txt, which `make constraints` writes; this installs the same:
+
+    pip install --constraint constraints.txt .
 """
 
 import pathlib

@@ -65,7 +65,8 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 def commands(text: str) -> Iterator[list[str]]:
     """Every command of the shell blocks, split into words."""
     for language, block in blocks(text):
-        if language not in ("", "sh") or (not language and not block.startswith("python ")):
+        ours = block.startswith(("python ", "dreamerv2 ", "make "))
+        if language not in ("", "sh") or (not language and not ours):
             continue
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
