@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import logging
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamerv2.common.checkpoint import Checkpoint, Saved
+from dreamerv2.common.checkpoint import Checkpoint, Saved, names, read
 from dreamerv2.common.errors import UserError
 
 
@@ -30,10 +31,15 @@ class Holder:
         return float(self.variable.numpy()[0]), self.state["step"]
 
 
-def damage(path: str) -> None:
+def place(data: bytes) -> int:
+    """Return where the variable of a `Holder` is in its file; other things stand around it."""
+    return max(data.find(np.full(3, value, np.float32).tobytes()) for value in (1, 2))
+
+
+def flip(path: str) -> None:
     file = pathlib.Path(path + ".data-00000-of-00001")
     data = bytearray(file.read_bytes())
-    data[3] ^= 0xFF
+    data[place(data)] ^= 0x01
     file.write_bytes(data)
 
 
@@ -58,17 +64,38 @@ def test_numbering_goes_on_and_old_ones_are_deleted(tmp_path: pathlib.Path) -> N
     assert Holder(tmp_path).checkpoint.restore()
 
 
-@pytest.mark.parametrize("cut", [False, True])
+def cut(path: str) -> None:
+    file = pathlib.Path(path + ".data-00000-of-00001")
+    data = file.read_bytes()
+    file.write_bytes(data[: place(data) + 5])
+
+
+def cut_index(path: str) -> None:
+    file = pathlib.Path(path + ".index")
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def lose_data(path: str) -> None:
+    pathlib.Path(path + ".data-00000-of-00001").unlink()
+
+
+def lose_index(path: str) -> None:
+    pathlib.Path(path + ".index").unlink()
+
+
+DAMAGES = pytest.mark.parametrize("damage", [flip, cut, cut_index, lose_data, lose_index])
+
+
+@DAMAGES
 def test_passes_over_a_damaged_one(
-    tmp_path: pathlib.Path, cut: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: pathlib.Path,
+    damage: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     holder = Holder(tmp_path)
     holder.save(1.0)
     newest = holder.save(2.0)
-    if cut:
-        pathlib.Path(newest + ".data-00000-of-00001").write_bytes(b"")
-    else:
-        damage(newest)
+    damage(newest)
     other = Holder(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert other.checkpoint.restore()
@@ -79,7 +106,7 @@ def test_passes_over_a_damaged_one(
 def test_says_so_if_all_are_damaged(tmp_path: pathlib.Path) -> None:
     holder = Holder(tmp_path)
     for value in (1.0, 2.0):
-        damage(holder.save(value))
+        flip(holder.save(value))
     with pytest.raises(UserError, match="All checkpoints"):
         Holder(tmp_path).checkpoint.restore()
 
@@ -96,3 +123,63 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: pathlib.Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="could not be written"):
         Holder(tmp_path / "file" / "below").save(1.0)
+
+
+@DAMAGES
+def test_reads_without_writing_and_passes_over_a_damaged_one(
+    tmp_path: pathlib.Path, damage: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = Holder(tmp_path)
+    holder.save(1.0)
+    newest = holder.save(2.0)
+    variable = tf.Variable(tf.zeros(3))
+    assert names(tmp_path) == ["ckpt-2", "ckpt-1"]
+    found = read(tmp_path, {"weights/a.b": variable}, names(tmp_path))
+    assert found == ("ckpt-2", {"progress": {"step": 2}})
+    np.testing.assert_array_equal(variable.numpy(), 2.0)
+    assert "damaged" not in caplog.text
+    damage(newest)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    found = read(tmp_path, {"weights/a.b": variable}, names(tmp_path))
+    assert found == ("ckpt-1", {"progress": {"step": 1}})
+    np.testing.assert_array_equal(variable.numpy(), 1.0)
+    assert "ckpt-2 is damaged and passed over" in caplog.text
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_reading_says_so_if_all_are_damaged_and_changes_nothing(tmp_path: pathlib.Path) -> None:
+    holder = Holder(tmp_path)
+    for value in (1.0, 2.0):
+        flip(holder.save(value))
+    variable = tf.Variable(tf.zeros(3))
+    with pytest.raises(UserError, match=r"ckpt-2, ckpt-1 in .* cannot be read; "):
+        read(tmp_path, {"weights/a.b": variable}, names(tmp_path))
+    np.testing.assert_array_equal(variable.numpy(), 0.0)
+
+
+@pytest.mark.parametrize("name", ["weights/other", "weights/a.b"])
+def test_reading_other_networks_is_refused_by_name(tmp_path: pathlib.Path, name: str) -> None:
+    Holder(tmp_path).save(1.0)
+    with pytest.raises(UserError, match=f"does not fit this configuration: {name} is "):
+        read(tmp_path, {name: tf.Variable(tf.zeros(4))}, names(tmp_path))
+
+
+@pytest.mark.parametrize("text", [None, "", "model_checkp", "\x00\xff"])
+def test_finds_checkpoints_whose_list_is_lost(tmp_path: pathlib.Path, text: str | None) -> None:
+    holder = Holder(tmp_path)
+    for value in range(1, 12):
+        holder.save(float(value))
+    (tmp_path / "checkpoint").unlink()
+    if text is not None:
+        (tmp_path / "checkpoint").write_text(text)
+    assert names(tmp_path) == ["ckpt-11", "ckpt-10"]
+    other = Holder(tmp_path)
+    assert other.checkpoint.restore()
+    assert other.values() == (11.0, 11)
+    assert other.save(12.0).endswith("ckpt-12")
+    assert names(tmp_path) == ["ckpt-12", "ckpt-11"]
+    assert len(list(tmp_path.glob("*.index"))) == 2
+
+
+def test_there_may_be_none(tmp_path: pathlib.Path) -> None:
+    assert names(tmp_path) == names(tmp_path / "nowhere") == []

@@ -19,7 +19,8 @@ def test_enlarges_small_frames_exactly_and_writes_beneath_them(channels: int) ->
     np.testing.assert_array_equal(result[:, 4:320:5, 2:320:5], frames)
     band = result[:, 320:]
     assert (band == 255).any() and (band == 0).mean() > 0.8
-    upper, lower = band[0, :26], band[0, 26:]
+    assert (band[:, 0] == 96).all()
+    upper, lower = band[0, 1:26], band[0, 26:]
     assert (upper > 0).any() and (lower > 0).any()
 
 
@@ -42,8 +43,8 @@ def test_each_frame_can_have_its_own_text() -> None:
 def test_text_that_is_too_wide_stays_inside() -> None:
     frames = np.zeros((1, 64, 64, 1), np.uint8)
     result = overlay(frames, ["return 1 " * 30])
-    assert (result[0, 320:, :300] > 0).any()
-    assert not result[0, 320:, 314:].any()
+    assert (result[0, 322:, :300] > 0).any()
+    assert not result[0, 322:, 314:].any()
 
 
 def test_without_text_only_the_size_changes() -> None:

@@ -75,9 +75,8 @@ class Checkpoint:
         self._states = {name: _JSONState(saved) for name, saved in states.items()}
         self._checkpoint = tf.train.Checkpoint(variables=self._variables, states=self._states)
         self._directory = pathlib.Path(directory)
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(self._directory), max_to_keep=keep
-        )
+        self._keep = keep
+        self._manager: tf.train.CheckpointManager | None = None
 
     def save(self) -> str:
         """Write a checkpoint and return its path.
@@ -86,7 +85,7 @@ class Checkpoint:
             UserError: The folder cannot be written, for example because the disk is full.
         """
         try:
-            return self._manager.save()
+            return self._ready_manager().save()
         except (OSError, tf.errors.OpError) as error:
             message = str(error).strip().splitlines()[0]
             raise UserError(
@@ -103,7 +102,7 @@ class Checkpoint:
         Raises:
             UserError: The checkpoint belongs to other networks, or all of them are damaged.
         """
-        paths = list(reversed(self._manager.checkpoints))
+        paths = [str(self._directory / name) for name in names(self._directory)]
         for path in paths:
             try:
                 self._check_shapes(path)
@@ -115,6 +114,7 @@ class Checkpoint:
                 continue
             for state in self._states.values():
                 state.apply()
+            self._ready_manager()
             return True
         if paths:
             raise UserError(
@@ -122,6 +122,31 @@ class Checkpoint:
                 "from the replay with new networks."
             )
         return False
+
+    def _ready_manager(self) -> tf.train.CheckpointManager:
+        """Make TensorFlow's manager, which knows no checkpoints but those in its own list."""
+        if self._manager is None:
+            if not _listed(self._directory):
+                self._write_list()
+            self._manager = tf.train.CheckpointManager(
+                self._checkpoint, str(self._directory), max_to_keep=self._keep
+            )
+        return self._manager
+
+    def _write_list(self) -> None:
+        """Replace a list that was lost or damaged by one of the checkpoints that are there."""
+        found = names(self._directory)[::-1]
+        if not found:
+            (self._directory / "checkpoint").unlink(missing_ok=True)
+            return
+        lines = [f'model_checkpoint_path: "{found[-1]}"']
+        lines += [f'all_model_checkpoint_paths: "{name}"' for name in found]
+        for name in found:
+            time = (self._directory / f"{name}.index").stat().st_mtime
+            lines.append(f"all_model_checkpoint_timestamps: {time}")
+        temporary = self._directory / "checkpoint.tmp"
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(temporary, self._directory / "checkpoint")
 
     def _check_shapes(self, path: str) -> None:
         """Compare the variables in the file with ours, to name the first that differs."""
@@ -141,8 +166,26 @@ class Checkpoint:
 
 
 def names(directory: str | os.PathLike[str]) -> list[str]:
-    """Return the checkpoints in a folder, such as `ckpt-12`, the newest first."""
-    state = tf.train.get_checkpoint_state(os.fspath(directory))
+    """Return the checkpoints in a folder, such as `ckpt-12`, the newest first.
+
+    Where the file that lists them is missing or damaged, they are those whose files are there.
+    """
+    if listed := _listed(directory):
+        return listed
+    found = {
+        int(path.stem.rpartition("-")[2]): path.stem
+        for path in pathlib.Path(directory).glob("ckpt-*.index")
+        if path.stem.rpartition("-")[2].isdecimal()
+    }
+    return [found[number] for number in sorted(found, reverse=True)]
+
+
+def _listed(directory: str | os.PathLike[str]) -> list[str]:
+    """Return the checkpoints in TensorFlow's list, the newest first."""
+    try:
+        state = tf.train.get_checkpoint_state(os.fspath(directory))
+    except ValueError:  # The file is empty.
+        return []
     paths = state.all_model_checkpoint_paths if state else []
     return [pathlib.PurePath(path).name for path in reversed(paths)]
 

@@ -14,7 +14,7 @@ READABLE = 320
 _FONT_SIZE = 15
 _LINE_HEIGHT = 20
 _MARGIN = 6
-_WHITE, _BLACK = 255, 0
+_WHITE, _GREY, _BLACK = 255, 96, 0
 
 
 def overlay(
@@ -63,6 +63,7 @@ def _band(
     """Draws lines of text; (height, width, 1) uint8."""
     image = Image.new("L", (width, height), _BLACK)
     draw = ImageDraw.Draw(image)
+    draw.line([(0, 0), (width, 0)], fill=_GREY)  # Many pictures are as black as the band.
     for row, line in enumerate(lines):
         text = line
         while text and draw.textlength(text, font) > width - 2 * _MARGIN:
