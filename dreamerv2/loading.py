@@ -88,7 +88,7 @@ def load_run(
         act_space=spaces[1],
         agent=agent,
         checkpoint=name,
-        steps=int(progress.get("steps", 0)),
+        steps=_steps(states),
         updates=int(progress.get("updates", 0)),
     )
 
@@ -125,6 +125,14 @@ def _choose(name: str, names: list[str], folder: pathlib.Path) -> str:
     raise UserError(
         f"there is no checkpoint {name!r} in {str(folder)!r}; choose from {', '.join(names)}."
     )
+
+
+def _steps(states: Mapping[str, Any]) -> int:
+    """Agent steps at a checkpoint; earlier versions left it to the replay to count them."""
+    if "steps" in states.get("progress", {}):
+        return int(states["progress"]["steps"])
+    streams = states.get("replay", {}).get("streams", {})
+    return sum(int(steps) for _, steps, *_ in streams.values())
 
 
 def _ask_env(config: Config) -> tuple[dict[str, ObsSpec], ActSpec]:

@@ -57,7 +57,12 @@ def load_config(path: pathlib.Path) -> Config:
         raise UserError(
             f"logdir {str(path)!r} holds no run (there is no config.yaml in it); {hint}"
         )
-    return _read_config(path, flags.build(CONFIGS))
+    return _read_config(path, default_config())
+
+
+def default_config() -> Config:
+    """Return the defaults of this version."""
+    return flags.build(CONFIGS)
 
 
 def check_logdir(
@@ -90,7 +95,7 @@ def check_logdir(
     lines = {key: _change(key, show(before[key]), show(config[key])) for key in changed}
     refused = [line for key, line in lines.items() if re.fullmatch(fixed, key)]
     if spaces is not None and "task" not in changed:
-        refused += _space_changes(path, *spaces)
+        refused += space_changes(path, *spaces)
     if refused:
         more = f", and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         raise UserError(
@@ -101,6 +106,26 @@ def check_logdir(
     if not lines:
         return None
     return f"Settings that differ from those of the run so far: {', '.join(lines.values())}."
+
+
+def space_changes(
+    path: pathlib.Path, obs_space: Mapping[str, ObsSpec], act_space: ActSpec
+) -> list[str]:
+    """Compare the spaces of an environment with those that a run wrote down.
+
+    Returns:
+        A text for each difference; nothing for runs that did not write them down.
+    """
+    stored = spaces_file.load_spaces(path)
+    if stored is None:
+        return []
+    there, here = _texts(*stored), _texts(obs_space, act_space)
+    keys = dict.fromkeys([*there, *here])
+    return [
+        _change(key, there.get(key, "nothing"), here.get(key, "nothing"))
+        for key in keys
+        if there.get(key) != here.get(key)
+    ]
 
 
 class Logdir:
@@ -194,21 +219,6 @@ def _check_foreign(path: pathlib.Path) -> None:
             f"logdir {str(path)!r} is neither empty nor does it hold a run (there is {names} but "
             "no config.yaml in it); choose a new folder."
         )
-
-
-def _space_changes(
-    path: pathlib.Path, obs_space: Mapping[str, ObsSpec], act_space: ActSpec
-) -> list[str]:
-    stored = spaces_file.load_spaces(path)
-    if stored is None:
-        return []
-    there, here = _texts(*stored), _texts(obs_space, act_space)
-    keys = dict.fromkeys([*there, *here])
-    return [
-        _change(key, there.get(key, "nothing"), here.get(key, "nothing"))
-        for key in keys
-        if there.get(key) != here.get(key)
-    ]
 
 
 def _texts(obs_space: Mapping[str, ObsSpec], act_space: ActSpec) -> dict[str, str]:
