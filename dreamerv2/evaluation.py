@@ -93,8 +93,13 @@ def evaluate(
 
 
 def kept_keys(config: Config) -> str:
-    """Return the regular expression of the keys that `episode_metrics` reads."""
-    extra = [config.log_keys_sum, config.log_keys_mean, config.log_keys_max]
+    """Return the regular expression of the keys that metrics of episodes read."""
+    extra = [
+        config.log_keys_sum,
+        config.log_keys_mean,
+        config.log_keys_max,
+        config.log_keys_success,
+    ]
     return "|".join(["reward$", *(f"(?:{pattern})" for pattern in extra)])
 
 

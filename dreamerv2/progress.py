@@ -6,6 +6,7 @@ from typing import Any
 
 from dreamerv2.common.clock import Every
 from dreamerv2.common.config import Config
+from dreamerv2.common.successes import Successes
 
 
 class Progress:
@@ -18,6 +19,7 @@ class Progress:
         due: Updates that are still to make for the steps so far.
         pretrained: Whether the updates before the first chosen action are among those.
         best: Highest mean return of an evaluation, and the frame of it.
+        successes: Of the training episodes so far, by the keys `log_keys_success`.
         should_train: Is due every `train_every` agent steps; and so on.
         should_save: Is due every `save_every` seconds of this process.
     """
@@ -29,6 +31,7 @@ class Progress:
         self.due = 0
         self.pretrained = False
         self.best: dict[str, float] = {}
+        self.successes = Successes(config.log_keys_success)
         self.should_train = Every(config.train_every)
         self.should_log = Every(config.log_every)
         self.should_eval = Every(config.eval_every if config.eval_eps else 0)
@@ -47,6 +50,7 @@ class Progress:
             "due": self.due,
             "pretrained": self.pretrained,
             "best": self.best,
+            "successes": self.successes.state(),
             "train": self.should_train.state(),
             "log": self.should_log.state(),
             "eval": self.should_eval.state(),
@@ -58,6 +62,8 @@ class Progress:
         self.due = state["due"]
         self.pretrained = state.get("pretrained", True)  # Missing where it is long past.
         self.best = state["best"]
+        if "successes" in state:  # Missing where nothing was counted so far.
+            self.successes.restore(state["successes"])
         self.should_train.restore(state["train"])
         self.should_log.restore(state["log"])
         self.should_eval.restore(state["eval"])

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dreamerv2.common.config import Config
 from dreamerv2.common.logger import JSONLines, Logger, Output, TensorBoard, Terminal
+from dreamerv2.common.successes import Successes
 from dreamerv2.evaluation import Episode, episode_metrics
 from dreamerv2.metrics import MetricBuffer
 from dreamerv2.progress import Progress
@@ -55,6 +56,7 @@ class Reporter:
     def episode(self, episode: Episode) -> None:
         """Add the metrics of a training episode."""
         self.logger.add(episode_metrics(self._config, episode, "train"))
+        self._progress.successes.add(episode)
         self._episode = episode
 
     def evaluation(self, episodes: Sequence[Episode], videos: Mapping[str, tf.Tensor]) -> None:
@@ -64,8 +66,11 @@ class Reporter:
             episodes: What was played.
             videos: Open-loop predictions of each image.
         """
+        successes = Successes(self._config.log_keys_success)
         for episode in episodes:
             self.logger.add(episode_metrics(self._config, episode, "eval"))
+            successes.add(episode)
+        self.logger.add(successes.metrics("eval"))
         score = float(np.mean([episode["reward"].sum() for episode in episodes]))
         best = self._progress.best
         if score > best.get("return", -np.inf):
@@ -93,6 +98,7 @@ class Reporter:
         updates = len(self._metrics)
         metrics = self._metrics.result()
         self.logger.add(metrics)
+        self.logger.add(self._progress.successes.metrics("train"))
         self.logger.scalar("updates", self._progress.updates)
         for key in ("total_episodes", "loaded_steps", "loaded_episodes"):
             self.logger.scalar(f"replay_{key}", replay[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -20,7 +21,7 @@ LEFT, RIGHT, FORWARD = (np.eye(7, dtype=np.float32)[[i]] for i in range(3))
 @pytest.mark.parametrize("name", ["DoorKey-8x8", "LavaGapS7", "BabyAI-GoToObj"])
 def test_gymnasium_checker(name: str) -> None:
     build = ours.constructor(name)
-    check_env(build().unwrapped, skip_render_check=True)
+    check_env(build(), skip_render_check=True)
     check_env(wrappers.wrap(build(), name=f"minigrid_{name}"), skip_render_check=True)
 
 
@@ -34,6 +35,18 @@ def test_only_the_image_in_front_of_the_agent() -> None:
         assert (env.step(np.repeat(LEFT, 2, 0))["image"][0] != image).any()
     with envs.make("minigrid_Empty-8x8", size=(64, 80)) as env:
         assert env.reset()["image"].shape == (1, 64, 80, 3)
+
+
+def test_images_are_those_of_the_library() -> None:
+    from minigrid import wrappers as theirs
+
+    plain = gymnasium.make("MiniGrid-KeyCorridorS3R1-v0")
+    plain = theirs.ImgObsWrapper(theirs.RGBImgPartialObsWrapper(plain))
+    env = ours.constructor("KeyCorridorS3R1")()
+    assert env.observation_space == plain.observation_space
+    np.testing.assert_array_equal(env.reset(seed=1)[0], plain.reset(seed=1)[0])
+    for action in (0, 2, 1, 2, 3):
+        np.testing.assert_array_equal(env.step(action)[0], plain.step(action)[0])
 
 
 def test_goal_is_terminal_and_the_limit_is_not() -> None:

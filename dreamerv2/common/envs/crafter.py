@@ -20,8 +20,8 @@ from dreamerv2.common.errors import UserError
 
 NAMES = ("reward", "noreward")
 
-# The view has 9 cells in each direction, inventory included.
-SMALLEST = 9
+# Two pixels for each of 9 cells, inventory included: with fewer its textures vanish.
+SMALLEST = 18
 
 
 def constructor(name: str, *, size: tuple[int, int]) -> Callable[[], gymnasium.Env]:
@@ -29,7 +29,7 @@ def constructor(name: str, *, size: tuple[int, int]) -> Callable[[], gymnasium.E
 
     Args:
       name: `reward`, or `noreward` for zero rewards.
-      size: Height and width of images, at least 9.
+      size: Height and width of images, at least 18.
 
     Raises:
       UserError: If there is no such task, the size is too small, or the library is missing.
@@ -43,8 +43,8 @@ def constructor(name: str, *, size: tuple[int, int]) -> Callable[[], gymnasium.E
         )
     if min(size) < SMALLEST:
         raise UserError(
-            f"render_size is {list(size)}, but an image of Crafter has {SMALLEST} by {SMALLEST} "
-            "cells: use at least one pixel for each"
+            f"render_size is {list(size)}, but an image of Crafter needs at least {SMALLEST} by "
+            f"{SMALLEST} pixels: use the usual [64, 64]"
         )
     extras.require("crafter", "crafter", task)
     return lambda: Crafter(reward=name == "reward", size=size)

@@ -13,9 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 
 from dreamerv2.common.envs import extras
 from dreamerv2.common.errors import UserError
+
+# Pixels of a cell, as in the library's own images of what the agent sees.
+TILE = 8
 
 _ID = re.compile(r"^(?:MiniGrid-)?(?P<name>.+?)(?:-v(?P<version>\d+))?$")
 
@@ -35,7 +40,7 @@ def constructor(name: str) -> Callable[[], gymnasium.Env]:
     spec = gymnasium.spec(_find(name))
 
     def make() -> gymnasium.Env:
-        wrappers = extras.require("minigrid.wrappers", "minigrid", task)
+        extras.require("minigrid", "minigrid", task)  # Registers, perhaps in another process.
         try:
             env = gymnasium.make(spec)
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
@@ -44,9 +49,31 @@ def constructor(name: str) -> Callable[[], gymnasium.Env]:
                 f"the task {task!r} needs a package that is not installed ({reason}): run python "
                 "-m pip install 'minigrid[wfc]'"
             ) from error
-        return wrappers.ImgObsWrapper(wrappers.RGBImgPartialObsWrapper(env, tile_size=8))
+        return View(env)
 
     return make
+
+
+class View(gymnasium.ObservationWrapper, RecordConstructorArgs):
+    """Observe the image of the cells in front of the agent, and nothing else.
+
+    The same as `RGBImgPartialObsWrapper` and `ImgObsWrapper` of the library, which Gymnasium cannot
+    make again from what it knows about them.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        gymnasium.ObservationWrapper.__init__(self, env)
+        spaces: Any = env.observation_space
+        height, width, _ = spaces["image"].shape
+        shape = (height * TILE, width * TILE, 3)
+        self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        """Replace an observation by the image."""
+        world: Any = self.unwrapped
+        image: np.ndarray = world.get_frame(tile_size=TILE, agent_pov=True)
+        return image
 
 
 def _find(name: str) -> str:
