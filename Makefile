@@ -15,7 +15,7 @@ RUNTIME := $(VENV)/.installed-$(if $(GPU),cuda,cpu)
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint docs constraints format clean
+.PHONY: help train demo test lint docs constraints format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list.
@@ -29,6 +29,11 @@ help:  ## Show this list.
 train: $(RUNTIME)  ## Install into .venv, then train on Atari Pong (smaller agent without a GPU).
 	$(BIN)/python dreamerv2/train.py --logdir "$(LOGDIR)" --configs $(CONFIGS) \
 	  $(if $(TASK),--task "$(TASK)") $(ARGS)
+
+demo: $(RUNTIME)  ## Let the small trained agent in demo/ play and dream, into demo-output/.
+	$(BIN)/python dreamerv2/evaluate.py --logdir demo/catch --episodes 20 --video --dream \
+	  --outdir demo-output
+	@echo 'Look at demo-output/best.gif and demo-output/dream_image.png.'
 
 test: lint  ## Run every check: formatting, types, import rules, tests.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -14,7 +14,7 @@ from dreamerv2.common import checkpoint
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
-from dreamerv2.logdir import load_config
+from dreamerv2.logdir import default_config, load_config
 
 __all__ = ["Run", "export_run", "load_config", "load_run"]
 
@@ -107,7 +107,9 @@ def export_run(run: Run, folder: str | os.PathLike[str]) -> None:
     if path.exists() and any(path.iterdir()):
         raise UserError(f"the folder {str(path)!r} is not empty; name a new one.")
     path.mkdir(parents=True, exist_ok=True)
-    run.config.save(path / "config.yaml")
+    # Where the run stood is nobody's business; a copy may be given away.
+    default = default_config().logdir
+    run.config.update({"logdir": default}).save(path / "config.yaml")
     env_space = spaces_file.load_env_space(run.path)
     spaces_file.save_spaces(path, run.obs_space, run.act_space, env_space)
     weights = {key: v for key, v in run.agent.variables().items() if key.startswith("weights/")}

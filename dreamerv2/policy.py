@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from dreamerv2 import custom, spaces_file, tasks
 from dreamerv2.common.errors import UserError
 from dreamerv2.evaluation import evaluate
-from dreamerv2.loading import Run
+from dreamerv2.loading import Run, export_run
 from dreamerv2.numpy_model import NumpyModel
 from dreamerv2.raw_observations import RawObservations, guess_space
 
@@ -192,3 +193,17 @@ class Policy:
             np.array([reward.sum() for reward in rewards]),
             np.array([len(reward) - 1 for reward in rewards]),
         )
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Write a small copy of the run to give away: settings, spaces and weights.
+
+        All that plays, evaluates and dreams takes its folder for a logdir; training cannot go on
+        there.
+
+        Args:
+            folder: Is made, and must not hold anything yet.
+
+        Raises:
+            UserError: The folder holds something already.
+        """
+        export_run(self.run, folder)
