@@ -53,7 +53,7 @@ _TRANSLATIONS: list[tuple[str, tuple[str, str, str] | None]] = [
     (r"different from the unwrapped version", None),
     (r"infinity|symmetric and normalized|appears to be an image|is an image", None),
     (r"dtype|not deterministic|deterministic step|equivalent|reused|precision", None),
-    (r"render", None),
+    (r"render|Casting input", None),
 ]
 
 
