@@ -142,7 +142,7 @@ def load(
 
 def _check(env: Any, config: Config) -> Config:
     """Refuse an environment that cannot be trained on; return the config with its task name."""
-    from dreamerv2 import custom
+    from dreamerv2 import tasks
 
     name, findings = check_first(env, config)
     for finding in findings:
@@ -150,7 +150,7 @@ def _check(env: Any, config: Config) -> Config:
             raise UserError(f"{finding.problem}: {finding.mend}.")
         if finding.severity == "warning":
             print(finding)
-    named = config.task.startswith(custom.PREFIX)
+    named = config.task.startswith(tasks.CUSTOM)
     return config if named else config.update({"task": name})
 
 

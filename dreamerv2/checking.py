@@ -82,9 +82,9 @@ def check_first(env: Any, config: Config | None = None) -> tuple[str, list[Findi
     Returns:
         A task name for the environment, and what was found.
     """
-    from dreamerv2 import custom
+    from dreamerv2 import custom, tasks
 
-    findings, name = _Findings(), custom.PREFIX
+    findings, name = _Findings(), tasks.CUSTOM
     size = (config or _defaults()).render_size
     with findings.stopping(), _made(env) as made:
         findings.extend(kind_findings(made))

@@ -13,8 +13,7 @@ from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.envs.vector import VecEnv
 from dreamerv2.common.errors import UserError
-
-PREFIX = "custom_"
+from dreamerv2.tasks import CUSTOM
 
 
 class Borrowed(gymnasium.Wrapper):
@@ -33,7 +32,7 @@ def task_name(env: Any) -> str:
     """Return `custom_<name>` for an environment: its registered id, or the name of its class."""
     spec = getattr(env, "spec", None)
     name = spec.id if spec is not None else type(getattr(env, "unwrapped", env)).__name__
-    return PREFIX + re.sub(r"[^\w.-]", "_", name)
+    return CUSTOM + re.sub(r"[^\w.-]", "_", name)
 
 
 def make_env(

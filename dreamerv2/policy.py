@@ -174,7 +174,7 @@ class Policy:
             UserError: The environment is not of the kind that the agent was made for.
         """
         run = self.run
-        if env is None and run.config.task.startswith(custom.PREFIX):
+        if env is None and run.config.task.startswith(tasks.CUSTOM):
             raise UserError(
                 f"the run is of {run.config.task!r}, an environment that dreamerv2.api.train was "
                 "given; pass it to evaluate()."
