@@ -73,7 +73,7 @@ def commands(text: str) -> Iterator[list[str]]:
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 del words[0]
             if words:
-                yield words
+                yield [words[0].removeprefix(".venv/bin/"), *words[1:]]
 
 
 def prose(text: str) -> str:
@@ -170,6 +170,8 @@ class TestPages:
                 if rest != ["--help"]:
                     assert rest[0] in cli.PROGRAMS, line
                     check_flags(rest[0], rest[1:], monkeypatch)
+            elif words[:2] == ["python", "-m"] and words[2].startswith("dreamerv2."):
+                assert importlib.util.find_spec(words[2]), line
             elif words[0] == "python" and words[1] in scripts():
                 check_flags(scripts()[words[1]], words[2:], monkeypatch)
             elif words[0] == "python" and words[1].endswith(".py"):
