@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "dreamerv2" / "configs.yaml"
 PAGES = [
     *[ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "scores/README.md")],
+    ROOT / "demo" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
