@@ -154,6 +154,7 @@ def _make_game(args: argparse.Namespace, env: VecEnv | None) -> tuple[Run, Dream
     with quiet_start():
         from dreamerv2 import device, loading, play_dream
 
+        play_dream.use_one_thread()
         device.prepare_devices()
         run = loading.load_run(args.logdir, args.checkpoint)
     dreamer = play_dream.Dreamer(run, args.seed)
