@@ -73,7 +73,7 @@ EXTRAS_REQUIRE = {
     "docs": DOCS_REQUIRE,
     "dev": [
         *DOCS_REQUIRE,
-        # So that the tests of the suites do not only skip: 180 MB more to download.
+        # So that the tests of the suites do not only skip: 150 MB more to download.
         *(requirement for suite in SUITES_REQUIRE.values() for requirement in suite),
         "hypothesis>=6.100",
         "import-linter>=2.3",

@@ -57,8 +57,8 @@ def choose(task: str) -> None:
             return
     raise UserError(
         f"the task {task!r} renders images, for which neither EGL nor OSMesa works on this "
-        f"machine: run {INSTALL} (Debian, Ubuntu), or set dmc_image to False to observe the state "
-        "only"
+        f"machine: run {INSTALL} (on Debian and Ubuntu), or set dmc_image to False to observe the "
+        "state only"
     )
 
 
