@@ -269,7 +269,9 @@ def test_images_are_those_of_the_library_and_pass_the_checker() -> None:
 def test_what_it_says_where_nothing_renders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "works", lambda name: False)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    with pytest.raises(UserError, match=r"run apt-get install libegl1 libgl1 \(on Debian and Ubuntu\)"):
+    with pytest.raises(
+        UserError, match=r"run apt-get install libegl1 libgl1 \(on Debian and Ubuntu\)"
+    ):
         envs.make("dmc_walker_walk")
     assert "MUJOCO_GL" not in os.environ
     monkeypatch.setenv("MUJOCO_GL", "glfw")
