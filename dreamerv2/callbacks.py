@@ -62,7 +62,7 @@ class RunView(Protocol):
 class Callback:
     """Base class whose hooks do nothing; override those of interest.
 
-    A hook that returns False, and nothing else that is false, ends the run after saving it.
+    A hook that returns False ends the run after saving it; None and 0 do not.
     """
 
     def on_start(self, run: RunView) -> bool | None:
@@ -157,7 +157,9 @@ class Hooks:
         """Call a hook of all callbacks."""
         for hook in self._hooks[name]:
             try:
-                if hook(run, *args) is False:
+                result = hook(run, *args)
+                # Comparisons of NumPy numbers give NumPy's own False.
+                if isinstance(result, (bool, np.bool_)) and not result:
                     self.stopped = True
             except Exception:
                 self.failed = True

@@ -152,6 +152,17 @@ def test_a_hook_may_save_and_look_at_the_run(tmp_path: pathlib.Path) -> None:
     assert len(list((tmp_path / "checkpoint").glob("*.index"))) == 6
 
 
+@pytest.mark.parametrize(
+    ("result", "stops"),
+    [(False, True), (np.float32(0) > 1, True), (True, False), (None, False), (0, False)],
+    ids=range(5),
+)
+def test_only_false_ends_a_run_also_that_of_numpy(result: Any, stops: bool) -> None:
+    hooks = Hooks(lambda run: result)
+    hooks.step(None)  # type: ignore[arg-type]
+    assert hooks.stopped == stops and not hooks.failed
+
+
 def test_only_hooks_that_are_overridden_are_kept() -> None:
     hooks = Hooks([Callback(), StopsAt("on_step", 3)])
     assert [name for name in HOOKS if name in hooks] == ["on_step", "on_update"]
