@@ -7,7 +7,6 @@ run to the next, because it walks over sets of objects, whose order depends on t
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -36,11 +35,7 @@ def constructor(name: str, *, size: tuple[int, int]) -> Callable[[], gymnasium.E
     """
     task = f"crafter_{name}"
     if name not in NAMES:
-        near = (difflib.get_close_matches(name, NAMES, 1, 0) or NAMES)[0]
-        raise UserError(
-            f"the task {task!r} does not exist: use crafter_reward or crafter_noreward, perhaps "
-            f"crafter_{near}"
-        )
+        raise UserError(f"the task {task!r} does not exist: use crafter_reward or crafter_noreward")
     if min(size) < SMALLEST:
         raise UserError(
             f"render_size is {list(size)}, but an image of Crafter needs at least {SMALLEST} by "
