@@ -170,12 +170,14 @@ def _play(
 ) -> list[pathlib.Path] | None:
     """Play, print the scores and write them; None if a signal asked to stop."""
     from dreamerv2 import episode_video, evaluation, evaluation_report
+    from dreamerv2.common.successes import Successes
 
     config = run.config
     seed = args.seed
     if seed is None:
         seed = evaluation.evaluation_seed(config, run.steps)
     metrics: list[Mapping[str, float]] = []
+    successes = Successes(config.log_keys_success)
     steps, began = 0, time.monotonic()
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(_make_env(config, seed, envs))
@@ -193,6 +195,7 @@ def _play(
 
         def on_episode(episode: dict[str, np.ndarray], worker: int) -> None:
             metrics.append(evaluation.episode_metrics(config, episode, "eval"))
+            successes.add(episode)
             terminal.print(
                 f"Episode {len(metrics)}: return {metrics[-1]['eval_return']:,.6g}, "
                 f"length {metrics[-1]['eval_length']:,.0f}"
@@ -220,6 +223,9 @@ def _play(
         seconds = time.monotonic() - began
         summary = evaluation_report.summarize(metrics)
         terminal.print(evaluation_report.table(summary))
+        rates = successes.metrics("eval")
+        if rates:
+            terminal.print(f"Score of the success rates: {rates['success_eval_score']:.2f} %")
         report = evaluation_report.report(
             summary,
             config,
@@ -232,7 +238,7 @@ def _play(
             envs=envs,
             seconds=seconds,
         )
-        files = [evaluation_report.write_json(outdir / "evaluation.json", report)]
+        files = [evaluation_report.write_json(outdir / "evaluation.json", {**report, **rates})]
         if recorder is not None:
             files += _videos(recorder, run, outdir, args.fps, terminal)
     return files

@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     arguments = [
         "--configs", "debug", "--task", "dummy_catch", "--steps", "120", "--prefill", "40",
         "--train_every", "30", "--eval_every", "60", "--eval_eps", "7", "--envs", "2",
-        "--eval_noise", "0.3", "--logdir", str(folder),
+        "--eval_noise", "0.3", "--log_keys_success", "reward", "--logdir", str(folder),
     ]  # fmt: skip
     assert train.main(arguments) == 0
     return folder
@@ -54,6 +54,9 @@ def test_repeats_the_last_evaluation_of_the_training(
     assert report["return"]["mean"] == logged["eval_return"]
     assert len(set(report["return"]["each"])) > 1  # Otherwise equality would mean little.
     assert (report["episodes"], report["envs"], report["noise"]) == (7, 2, 0.3)
+    caught = sum(score > 0 for score in report["return"]["each"]) / 7
+    assert report["success_eval_reward"] == logged["success_eval_reward"] == caught
+    assert f"Score of the success rates: {100 * caught:.2f} %" in result.stdout
     assert report["task"] == "dummy_catch" and report["checkpoint"].startswith("ckpt-")
     assert report["settings"]["eval_eps"] == 7 and "logdir" not in report["settings"]
     for number, score in enumerate(report["return"]["each"], 1):
