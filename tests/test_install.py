@@ -97,7 +97,23 @@ def test_tables_and_figures(python: pathlib.Path, project: pathlib.Path) -> None
     assert (project / "plots" / "figure1.png").stat().st_size > 1000
 
 
-def test_train_and_evaluate(python: pathlib.Path, project: pathlib.Path) -> None:
+SCRIPT = """
+import dreamerv2.api as dv2
+from dreamerv2 import cli
+from dreamerv2.common import envs
+
+assert cli.main(["evaluate", "--logdir", "run", "--episodes", "1"]) == 0
+policy = dv2.load("run")
+with envs.make("dummy_catch") as env:
+    image = env.reset()["image"][0]
+assert policy.act({"image": image}) in range(3)
+assert dv2.defaults.rssm.deter == 1024
+"""
+
+
+def test_train_from_the_command_and_use_it_in_a_script(
+    python: pathlib.Path, project: pathlib.Path
+) -> None:
     # Not the script of the command: `-m` puts the hostile folder first on the path.
     run(
         python, "-m", "dreamerv2", "train", "--configs", "debug", "--jit", "off",
@@ -105,10 +121,9 @@ def test_train_and_evaluate(python: pathlib.Path, project: pathlib.Path) -> None
         cwd=project,
     )  # fmt: skip
     assert (project / "run" / "metrics.jsonl").exists()
-    output = run(
-        python, "-m", "dreamerv2", "evaluate", "--logdir", "run", "--episodes", "1", cwd=project
-    )
-    assert "return" in output.lower()
+    (project / "mine.py").write_text(SCRIPT)
+    assert "Episode 1: return" in run(python, "mine.py", cwd=project)
+    assert (project / "run" / "evaluation" / "evaluation.json").exists()
 
 
 class TestDockerfile:
