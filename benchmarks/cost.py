@@ -2,6 +2,9 @@
 
     python benchmarks/cost.py
     python benchmarks/cost.py --configs atari "atari small" --rounds 3 --json
+    python benchmarks/cost.py --updates 0 --rounds 1
+
+The last line leaves out everything that is measured: parameters and projections alone.
 
 Each configuration is built for the spaces of its own task, Atari with all 18 actions, and updated
 on random data, in a process of its own. The processes take turns, `--rounds` times, so that a noisy
@@ -47,6 +50,7 @@ sys.path.insert(0, str(ROOT))
 
 CONFIGS = ROOT / "dreamerv2" / "configs.yaml"
 DAY = 86400
+SIDE = 3000
 COLUMNS = (
     ("parameters_m", "parameters, M", ".1f"),
     ("memory_mb", "memory, MB", ".0f"),
@@ -122,7 +126,6 @@ def updates_of_a_run(config: Any) -> float:
 def measure(names: Sequence[str], updates: int) -> dict[str, float]:
     """Measure a configuration in this process."""
     import numpy as np
-    import tensorflow as tf
 
     from dreamerv2 import tasks
     from dreamerv2.agent import Agent
@@ -131,16 +134,24 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
     config = flags.build(CONFIGS, names, {"atari_full_actions": True})
     with tasks.make_env(config, "eval", 0) as env:
         obs_space, act_space = env.obs_space, env.act_space
-    side = 3000
-    left = tf.random.normal((side, side))
-
-    def matmul() -> float:
-        begin = time.perf_counter()
-        tf.linalg.matmul(left, left).numpy()
-        return time.perf_counter() - begin
-
-    peaks = [matmul() for _ in range(5)]
+    peaks = matmul_seconds() if updates else []
     agent = Agent(config, obs_space, act_space, config.seed)
+    images = [spec.shape[:2] for spec in obs_space.values() if spec.is_image]
+    discrete = act_space.kind != "continuous"
+    grad = {"auto": "reinforce" if discrete else "dynamics"}.get(
+        config.actor_grad, config.actor_grad
+    )
+    layers = [*agent.world_model.layers, agent.behavior.actor, agent.behavior.critic]
+    counts = products(agent, images[0] if images else (1, 1))
+    result = {
+        "parameters": sum(int(np.prod(v.shape)) for layer in layers for v in layer.variables),
+        "flop": update_flop(counts, config, grad != "reinforce"),
+        "updates": updates_of_a_run(config),
+        "steps": config.steps,
+        "frames": config.steps * config.action_repeat,
+    }
+    if not updates:
+        return result
     data = random_batch(config, obs_space, act_space)
 
     def update() -> float:
@@ -150,7 +161,7 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
         return time.perf_counter() - begin
 
     update()
-    times = [update() for _ in range(updates)]
+    result["update_s"] = statistics.median(update() for _ in range(updates))
     obs = {key: value[:1, 0] for key, value in data.items() if key != "action"}
     state, calls = None, []
     mode = agent.training_mode(0)
@@ -159,25 +170,23 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
         action, state = agent.policy(obs, state, mode)
         action.numpy()
         calls.append(time.perf_counter() - begin)
-    peaks += [matmul() for _ in range(5)]
-    images = [spec.shape[:2] for spec in obs_space.values() if spec.is_image]
-    discrete = act_space.kind != "continuous"
-    grad = {"auto": "reinforce" if discrete else "dynamics"}.get(
-        config.actor_grad, config.actor_grad
-    )
-    layers = [*agent.world_model.layers, agent.behavior.actor, agent.behavior.critic]
-    return {
-        "parameters": sum(int(np.prod(v.shape)) for layer in layers for v in layer.variables),
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "flop": update_flop(products(agent, images[0] if images else (1, 1)), config,
-                            grad != "reinforce"),
-        "update_s": statistics.median(times),
-        "policy_s": statistics.median(calls[10:]),
-        "matmul_s": min(peaks) / (2 * side**3),
-        "updates": updates_of_a_run(config),
-        "steps": config.steps,
-        "frames": config.steps * config.action_repeat,
-    }  # fmt: skip
+    result["policy_s"] = statistics.median(calls[10:])
+    result["peak_flops"] = 2 * SIDE**3 / min([*peaks, *matmul_seconds()])
+    result["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result
+
+
+def matmul_seconds() -> list[float]:
+    """Return the times of some products of square matrices of `SIDE` rows."""
+    import tensorflow as tf
+
+    left = tf.random.normal((SIDE, SIDE))
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        tf.linalg.matmul(left, left).numpy()
+        times.append(time.perf_counter() - begin)
+    return times
 
 
 def random_batch(config: Any, obs_space: Mapping[str, Any], act_space: Any) -> dict[str, Any]:
@@ -203,34 +212,40 @@ def random_batch(config: Any, obs_space: Mapping[str, Any], act_space: Any) -> d
 def summary(rounds: Sequence[Mapping[str, float]], tflops: float) -> dict[str, float]:
     """Return the medians over rounds of measurements, and what follows from them."""
     median = {key: statistics.median(result[key] for result in rounds) for key in rounds[0]}
-    peak = 1 / median["matmul_s"]
     total = median["updates"] * median["flop"]
-    return {
+    result = {
         "parameters_m": median["parameters"] / 1e6,
-        "memory_mb": median["memory_mb"],
         "update_tflop": median["flop"] / 1e12,
-        "update_s": median["update_s"],
-        "update_min_s": min(result["update_s"] for result in rounds),
-        "update_max_s": max(result["update_s"] for result in rounds),
-        "policy_ms": 1e3 * median["policy_s"],
-        "peak_gflops": peak / 1e9,
-        "of_peak": median["flop"] / median["update_s"] / peak,
         "frames_m": median["frames"] / 1e6,
         "updates_m": median["updates"] / 1e6,
         "run_exaflop": total / 1e18,
         "gpu_days": total / (tflops * 1e12) / DAY,
-        "days_here": median["updates"] * median["update_s"] / DAY,
-        "acting_days_here": median["steps"] * median["policy_s"] / DAY,
         "tflops_for_10_days": total / (10 * DAY) / 1e12,
     }
+    if "update_s" in median:
+        result |= {
+            "memory_mb": median["memory_mb"],
+            "update_s": median["update_s"],
+            "update_min_s": min(result["update_s"] for result in rounds),
+            "update_max_s": max(result["update_s"] for result in rounds),
+            "policy_ms": 1e3 * median["policy_s"],
+            "peak_gflops": median["peak_flops"] / 1e9,
+            "of_peak": median["flop"] / median["update_s"] / median["peak_flops"],
+            "days_here": median["updates"] * median["update_s"] / DAY,
+            "acting_days_here": median["steps"] * median["policy_s"] / DAY,
+        }
+    return result
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:
     """Return the results as a Markdown table."""
-    lines = ["| configuration | " + " | ".join(title for _, title, _ in COLUMNS) + " |"]
-    lines.append("| --- |" + " ---: |" * len(COLUMNS))
+    columns = [
+        column for column in COLUMNS if all(column[0] in result for result in results.values())
+    ]
+    lines = ["| configuration | " + " | ".join(title for _, title, _ in columns) + " |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
     for name, result in results.items():
-        cells = [format(result[key], form) for key, _, form in COLUMNS]
+        cells = [format(result[key], form) for key, _, form in columns]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -239,8 +254,8 @@ def arithmetic(name: str, result: Mapping[str, float], tflops: float) -> str:
     """Return the projection of a configuration in full."""
     return (
         f"{name}: {result['frames_m']:g}M frames, {1e6 * result['updates_m']:,.0f} updates x "
-        f"{result['update_tflop']:.3f} TFLOP = {result['run_exaflop']:.2f} EFLOP; at {tflops:g} "
-        f"TFLOP/s {result['gpu_days']:.2f} days; for 10 days {result['tflops_for_10_days']:.2f} "
+        f"{result['update_tflop']:.3f} TFLOP = {result['run_exaflop']:.3g} EFLOP; at {tflops:g} "
+        f"TFLOP/s {result['gpu_days']:.3g} days; for 10 days {result['tflops_for_10_days']:.3g} "
         f"TFLOP/s would do"
     )
 
@@ -273,7 +288,7 @@ def main() -> None:
                 print(f"{name} is left out: {left_out[name]}", file=sys.stderr)
             else:
                 found.setdefault(name, []).append(json.loads(done.stdout.splitlines()[-1]))
-                print(f"{name}: {found[name][-1]['update_s']:.2f} s", file=sys.stderr)
+                print(f"{name}: {found[name][-1]}", file=sys.stderr)
     results = {name: summary(rounds, args.tflops) for name, rounds in found.items()}
     if args.json:
         machine = platform.processor() or platform.machine()
@@ -281,11 +296,10 @@ def main() -> None:
                   "results": results, "left_out": left_out}  # fmt: skip
         print(json.dumps(report, indent=2))
         return
-    peaks = [result["peak_gflops"] for result in results.values()]
-    print(table(results))
-    print(
-        f"\nPeak of a matrix product: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s. Projections:\n"
-    )
+    print(table(results), end="\n\n")
+    if args.updates:
+        peaks = [result["peak_gflops"] for result in results.values()]
+        print(f"Best matrix products: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s.", end="\n\n")
     for name, result in results.items():
         print(f"- {arithmetic(name, result, args.tflops)}")
 

@@ -75,9 +75,9 @@ def test_operations_of_an_update_and_updates_of_a_run() -> None:
 def test_projection() -> None:
     first = {
         "parameters": 2e6, "memory_mb": 10.0, "flop": 4e12, "update_s": 2.0, "policy_s": 0.01,
-        "matmul_s": 1e-11, "updates": 864.0, "steps": 8640.0, "frames": 34560.0,
+        "peak_flops": 1e11, "updates": 864.0, "steps": 8640.0, "frames": 34560.0,
     }  # fmt: skip
-    slower = {**first, "update_s": 6.0, "matmul_s": 2e-11}
+    slower = {**first, "update_s": 6.0, "peak_flops": 5e10}
     result = cost.summary([first, slower, {**first, "update_s": 4.0}], tflops=2)
     assert result["update_s"] == 4.0
     assert (result["update_min_s"], result["update_max_s"]) == (2.0, 6.0)
@@ -88,8 +88,12 @@ def test_projection() -> None:
     assert result["acting_days_here"] == pytest.approx(8640 * 0.01 / 86400)
     assert result["tflops_for_10_days"] == pytest.approx(864 * 4 / 864000)
     text = cost.arithmetic("x", result, 2)
-    assert "864 updates x 4.000 TFLOP = 0.00 EFLOP" in text
-    assert cost.table({"x": result}).count("\n") == 2
+    assert "864 updates x 4.000 TFLOP = 0.00346 EFLOP" in text
+    assert cost.table({"x": result}).count("|") == 3 * (len(cost.COLUMNS) + 2)
+    measured = ("update_s", "policy_s", "peak_flops", "memory_mb")
+    bare = cost.summary([{k: v for k, v in first.items() if k not in measured}], tflops=2)
+    assert bare["gpu_days"] == result["gpu_days"]
+    assert cost.table({"x": bare}).count("|") == 3 * (4 + 2)
 
 
 def test_every_configuration_with_a_task_is_measured() -> None:
