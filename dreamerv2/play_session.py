@@ -284,7 +284,7 @@ class Session:
         self._due = max((now if fresh else self._due) + 1 / self._fps, now)
         if self._ended:
             self._due = now + PAUSE_AT_END
-        if self._paused or (self._times and now - self._times[-1] > LONG):
+        if fresh or self._paused or (self._times and now - self._times[-1] > LONG):
             self._times.clear()
         self._times.append(now)
         self._publish()

@@ -180,10 +180,12 @@ function buildViews() {
     plot("value", sides, side => side.value),
   ];
   for (const side of sides) {
-    for (const key of Object.keys(frame[side].images)) {
+    // Without pictures there is still something to say of each side.
+    const keys = Object.keys(frame[side].images);
+    for (const key of keys.length ? keys : [""]) {
       const figure = element("figure", {className: side},
-        element("figcaption", {}, element("b"), element("span")),
-        element("img", {alt: `${side}: ${key}`}));
+        element("figcaption", {}, element("b"), element("span")));
+      if (key) figure.append(element("img", {alt: `${side}: ${key}`}));
       Object.assign(figure.dataset, {side, key});
       figures.push(figure);
     }
@@ -195,7 +197,8 @@ function buildViews() {
   }
   byId("views").replaceChildren(...figures);
   byId("views").className = figures.length > 2 ? "many" : figures.length === 2 ? "pair" : "";
-  byId("plots").className = plots.length > 5 ? "many" : "";
+  const bare = !figures.some(figure => figure.querySelector("img"));
+  byId("plots").className = bare ? "bare" : plots.length > 5 ? "many" : "";
   byId("plots").replaceChildren(...plots.map(draw => draw.root));
 }
 
@@ -213,7 +216,8 @@ function plot(name, sides, read, range = null) {
   return draw;
 }
 
-const number = value => value == null ? "–" : value.toFixed(Math.abs(value) < 100 ? 3 : 1);
+const number = value => value == null ? "–"
+  : value.toFixed(Math.abs(value) < 100 ? 3 : 1).replace(/^-(0\.0+)$/, "$1");
 
 function drawLines(canvas, sides, rows, range) {
   const ratio = devicePixelRatio;
@@ -282,7 +286,7 @@ function show() {
     const many = Object.keys(view.images).length > 1 ? ` · ${key}` : "";
     name.textContent = (side === "dream" ? "Dream" : "Real") + many + (view.over ? ", ended" : "");
     score.textContent = `return ${Number(view.score?.toFixed(2))}`;
-    figure.lastChild.src = view.images[key];
+    if (key) figure.lastChild.src = view.images[key];
   }
   byId("keys").childNodes.forEach((button, i) => {
     button.classList.toggle("lit", frame.lit.includes(i));
