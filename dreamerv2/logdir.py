@@ -33,6 +33,9 @@ _NETWORKS = (
     r"(rssm|encoder|decoder|reward_head|discount_head|actor|critic)\..*"
     r"|pred_discount|slow_target|(model|actor|critic)_opt\.opt"
 )
+# or, where there are networks for it, by exploration.
+_EXPLORERS = r"expl_behavior|expl_head\..*|expl_opt\.opt|disag_(target|models|action_cond)"
+_WITHOUT_NETWORKS = {"greedy", "Random"}
 
 # Differences listed in an error.
 _SHOWN = 12
@@ -88,7 +91,11 @@ def check_logdir(
         _check_foreign(path)
         return None
     before = _read_config(path, config)
-    fixed = _DATA if not any(path.glob("checkpoint/*.index")) else f"{_DATA}|{_NETWORKS}"
+    fixed = _DATA
+    if any(path.glob("checkpoint/*.index")):
+        fixed += f"|{_NETWORKS}"
+        if not {before.expl_behavior, config.expl_behavior} <= _WITHOUT_NETWORKS:
+            fixed += f"|{_EXPLORERS}"
     changed = [
         key for key, value in config.flat.items() if key != "logdir" and before[key] != value
     ]

@@ -100,6 +100,7 @@ def test_goes_on_with_the_same_settings_and_states_harmless_changes(
         ("critic.layers", 3, "critic.layers: 1 -> 3"),
         ("pred_discount", False, "pred_discount: True -> False"),
         ("actor_opt.opt", "sgd", "actor_opt.opt: adam -> sgd"),
+        ("expl_behavior", "Plan2Explore", "expl_behavior: greedy -> Plan2Explore"),
     ],
 )
 def test_lists_what_a_run_cannot_go_on_with(
@@ -127,6 +128,15 @@ def test_networks_may_change_as_long_as_there_are_no_weights(tmp_path: pathlib.P
     assert "rssm.deter" in str(check_logdir(make(tmp_path, **{"rssm.deter": 20}), SPACES))
     with pytest.raises(UserError, match="task: "):
         check_logdir(make(tmp_path, task="dummy_count"))
+
+
+def test_exploration_may_change_as_long_as_it_has_no_networks(tmp_path: pathlib.Path) -> None:
+    leave_run(tmp_path)
+    changes = {"expl_behavior": "Random", "disag_models": 3}
+    assert "disag_models: 10 -> 3" in str(check_logdir(make(tmp_path, **changes), SPACES))
+    leave_run(tmp_path / "other", expl_behavior="Plan2Explore")
+    with pytest.raises(UserError, match="expl_behavior: Plan2Explore -> Random, disag_models"):
+        check_logdir(make(tmp_path / "other", **changes))
 
 
 def test_other_spaces_are_listed(tmp_path: pathlib.Path) -> None:
