@@ -10,9 +10,7 @@ Each configuration is built for the spaces of its own task, Atari with all 18 ac
 on random data, in a process of its own. The processes take turns, `--rounds` times, so that a noisy
 machine disturbs all alike. Medians over the rounds are printed; the best matrix product of the same
 processes says how fast the machine was meanwhile. Configurations whose task cannot be made here are
-left out, with the reason.
-
-How a full run is projected:
+left out, with the reason. How a full run is projected:
 
     updates  = (steps - prefill) / train_every * train_steps + pretrain
     days     = updates * FLOP of an update / sustained FLOP per second / 86400
@@ -74,12 +72,7 @@ def all_configurations() -> list[str]:
 
 
 def products(agent: Any, image: Sequence[int]) -> dict[str, int]:
-    """Return the multiplications that each part makes for one state, from the weights' shapes.
-
-    Args:
-        agent: The agent.
-        image: Height and width of images.
-    """
+    """Return what each part multiplies for one state, with images of this height and width."""
     from dreamerv2.convolutions import conv_size
 
     counts: dict[str, int] = {}
@@ -137,15 +130,13 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
     peaks = matmul_seconds() if updates else []
     agent = Agent(config, obs_space, act_space, config.seed)
     images = [spec.shape[:2] for spec in obs_space.values() if spec.is_image]
-    discrete = act_space.kind != "continuous"
-    grad = {"auto": "reinforce" if discrete else "dynamics"}.get(
-        config.actor_grad, config.actor_grad
-    )
+    auto = "dynamics" if act_space.kind == "continuous" else "reinforce"
+    through_model = {"auto": auto}.get(config.actor_grad, config.actor_grad) != "reinforce"
     layers = [*agent.world_model.layers, agent.behavior.actor, agent.behavior.critic]
     counts = products(agent, images[0] if images else (1, 1))
     result = {
         "parameters": sum(int(np.prod(v.shape)) for layer in layers for v in layer.variables),
-        "flop": update_flop(counts, config, grad != "reinforce"),
+        "flop": update_flop(counts, config, through_model),
         "updates": updates_of_a_run(config),
         "steps": config.steps,
         "frames": config.steps * config.action_repeat,
@@ -239,9 +230,7 @@ def summary(rounds: Sequence[Mapping[str, float]], tflops: float) -> dict[str, f
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:
     """Return the results as a Markdown table."""
-    columns = [
-        column for column in COLUMNS if all(column[0] in result for result in results.values())
-    ]
+    columns = [column for column in COLUMNS if all(column[0] in row for row in results.values())]
     lines = ["| configuration | " + " | ".join(title for _, title, _ in columns) + " |"]
     lines.append("| --- |" + " ---: |" * len(columns))
     for name, result in results.items():
@@ -291,8 +280,7 @@ def main() -> None:
                 print(f"{name}: {found[name][-1]}", file=sys.stderr)
     results = {name: summary(rounds, args.tflops) for name, rounds in found.items()}
     if args.json:
-        machine = platform.processor() or platform.machine()
-        report = {"machine": machine, "rounds": args.rounds, "gpu_tflops": args.tflops,
+        report = {"machine": platform.machine(), "rounds": args.rounds, "gpu_tflops": args.tflops,
                   "results": results, "left_out": left_out}  # fmt: skip
         print(json.dumps(report, indent=2))
         return
