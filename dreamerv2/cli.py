@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 PROGRAMS = {
     "train": ("dreamerv2.train", "train an agent, or continue a run"),
-    "evaluate": ("dreamerv2.evaluate", "play episodes with an agent: scores, videos, dreams"),
+    "evaluate": ("dreamerv2.evaluate", "let a trained agent play: scores, videos, dreams"),
     "play": ("dreamerv2.play", "steer a game inside the world model, in a browser"),
     "check": ("dreamerv2.checking", "say what is wrong with an environment of your own"),
     "scores": ("dreamerv2.common.scores", "the paper's tables, with your runs beside them"),
