@@ -128,6 +128,8 @@ def scripts() -> dict[str, str]:
 def known_flags() -> set[str]:
     """All flags of all programs, of their subcommands, too."""
     found = {"--configs", "--help", *(f"--{key}" for key in flags.build(CONFIGS).flat)}
+    for path in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")]:
+        found.update(re.findall(r'"(--[\w-]+)"', path.read_text()))
     container: Any = argparse.ArgumentParser.__mro__[2]
     original = container.add_argument
 
