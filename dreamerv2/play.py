@@ -152,17 +152,17 @@ def _make_env(config: Config, args: argparse.Namespace) -> VecEnv | None:
 
 def _make_game(args: argparse.Namespace, env: VecEnv | None) -> tuple[Run, DreamGame]:
     with quiet_start():
-        from dreamerv2 import device, loading, play_dream
+        from dreamerv2 import device, loading, play_dream, play_start
 
         play_dream.use_one_thread()
         device.prepare_devices()
         run = loading.load_run(args.logdir, args.checkpoint)
     dreamer = play_dream.Dreamer(run, args.seed)
-    start: play_dream.FreshStart | play_dream.ReplayStart
+    start: play_start.FreshStart | play_start.ReplayStart
     if env is None:
-        start = play_dream.ReplayStart(dreamer, run.path / "replay", args.context, args.seed)
+        start = play_start.ReplayStart(dreamer, run.path / "replay", args.context, args.seed)
     else:
-        start = play_dream.FreshStart(dreamer, env, args.context)
+        start = play_start.FreshStart(dreamer, env, args.context)
     return run, play_dream.DreamGame(dreamer, start, env if args.real else None)
 
 

@@ -25,6 +25,7 @@ from dreamerv2.play_session import Session
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/play.js": ("play.js", "text/javascript; charset=utf-8"),
+    "/plot.js": ("plot.js", "text/javascript; charset=utf-8"),
     "/play.css": ("play.css", "text/css; charset=utf-8"),
 }
 HEADERS = {

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dreamerv2 import play_view
+from dreamerv2.play_input import Inputs
 from dreamerv2.play_keys import Controls
 from dreamerv2.play_view import Frame
 
@@ -45,27 +46,6 @@ class Game(Protocol):
         """Bring the dream in line with the real environment; None where that is impossible."""
 
 
-@dataclasses.dataclass
-class Inputs:
-    """What the page that was used last has told.
-
-    Attributes:
-        client: Name of the page.
-        number: Of its latest message; earlier ones that arrive late change nothing.
-        held: Codes of the keys that are down, in the order of pressing.
-        tapped: Codes of the keys pressed since the last step, so that none is missed.
-        rest: Values of the sliders.
-        commands: To be carried out.
-    """
-
-    client: str = ""
-    number: int = -1
-    held: list[str] = dataclasses.field(default_factory=list)
-    tapped: list[str] = dataclasses.field(default_factory=list)
-    rest: list[float] = dataclasses.field(default_factory=list)
-    commands: list[str] = dataclasses.field(default_factory=list)
-
-
 class Session:
     """One game and the pages that show and steer it.
 
@@ -78,8 +58,6 @@ class Session:
         agent: Whether the agent steers at first.
         title: Facts about the run, for the page.
     """
-
-    COMMANDS = ("restart", "pause", "step", "agent", "faster", "slower", "sync")
 
     def __init__(
         self,
@@ -135,26 +113,11 @@ class Session:
     def receive(self, message: Any) -> None:
         """Take a message of a page.
 
-        Args:
-            message: `client` names the page, `number` counts its messages, `held` lists the codes
-                of keys that are down, `pressed` those pressed since its last message, `rest` the
-                values of the sliders, and `command`, which may be missing, is one of `COMMANDS`.
-
         Raises:
-            ValueError: The message is something else.
+            ValueError: The message is not as `Inputs.take` wants it.
         """
-        _check(message, self.COMMANDS)
         with self._changed:
-            inputs = self._inputs
-            if message["client"] != inputs.client:
-                inputs = self._inputs = Inputs(message["client"], commands=inputs.commands)
-            if message["number"] > inputs.number:
-                inputs.number = message["number"]
-                inputs.held = list(message["held"])
-                inputs.rest = [float(value) for value in message["rest"]]
-            inputs.tapped.extend(message["pressed"])
-            if message.get("command"):
-                inputs.commands.append(message["command"])
+            self._inputs = self._inputs.take(message)
             self._changed.notify_all()
 
     def next(self, after: int, timeout: float) -> tuple[int, str] | None:
@@ -255,10 +218,7 @@ class Session:
     def _step(self) -> None:
         # The keys are read here, as late as possible: what is pressed now shows in this frame.
         with self._changed:
-            keys = [code for code in self._inputs.held if code not in self._inputs.tapped]
-            keys += self._inputs.tapped
-            self._inputs.tapped = []
-            rest = list(self._inputs.rest)
+            keys, rest = self._inputs.for_step()
         action = None if self._agent else self._controls.action(keys, rest)
         self._show(lambda: self._game.step(action))
 
@@ -312,33 +272,3 @@ class Session:
             number = self._published[0] + 1
             self._published = (number, json.dumps({"number": number, **message}, allow_nan=False))
             self._changed.notify_all()
-
-
-def _check(message: Any, commands: tuple[str, ...]) -> None:
-    def texts(value: Any) -> bool:
-        return (
-            isinstance(value, list)
-            and len(value) <= 64
-            and all(isinstance(item, str) and len(item) <= 32 for item in value)
-        )
-
-    def numbers(value: Any) -> bool:
-        return (
-            isinstance(value, list)
-            and len(value) <= 1000
-            and all(type(item) in (int, float) and abs(item) <= 1e6 for item in value)
-        )
-
-    if not isinstance(message, dict):
-        raise ValueError("a message is a JSON object")
-    valid = {
-        "client": isinstance(message.get("client"), str) and len(message["client"]) <= 64,
-        "number": type(message.get("number")) is int,
-        "held": texts(message.get("held")),
-        "pressed": texts(message.get("pressed")),
-        "rest": numbers(message.get("rest")),
-        "command": message.get("command") in (None, *commands),
-    }
-    for name, good in valid.items():
-        if not good:
-            raise ValueError(f"{name!r} is missing or wrong")

@@ -74,7 +74,7 @@ def test_from_the_command_to_the_page_and_back(
                 page.key("KeyP")
                 page.wait("frame.paused")
                 page.key("KeyR")
-                page.wait("frame.step === 0")
+                page.wait("frame.episode === 2")
                 for step, (key, name) in enumerate(
                     [("ArrowRight", "right"), ("ArrowLeft", "left"), ("Digit1", "stay")], 1
                 ):

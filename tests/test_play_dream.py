@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from dreamerv2 import play_dream
+from dreamerv2 import play_dream, play_start
 from dreamerv2.common import envs
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.envs.vector import VecEnv
@@ -52,7 +52,7 @@ def test_steps_equal_those_of_the_model(dreamer: play_dream.Dreamer) -> None:
     run = dreamer.run
     model = run.agent.world_model
     with count_env() as env:
-        start = play_dream.FreshStart(dreamer, env, 1)
+        start = play_start.FreshStart(dreamer, env, 1)
         game = play_dream.DreamGame(dreamer, start)
         frame = game.reset()
         assert frame.step == 0 and frame.action is None and frame.real is None
@@ -86,7 +86,7 @@ def test_real_environment_takes_the_same_actions_until_its_end(
 ) -> None:
     run = dreamer.run
     with count_env() as env:
-        game = play_dream.DreamGame(dreamer, play_dream.FreshStart(dreamer, env, 3), env)
+        game = play_dream.DreamGame(dreamer, play_start.FreshStart(dreamer, env, 3), env)
         frame = game.reset()
         # Two steps before the dream, and the reward of a step is its number.
         assert frame.real is not None and frame.real.observation["count"].tolist() == [0, 2]
@@ -112,7 +112,7 @@ def test_the_agent_takes_the_action_that_was_shown_as_its_choice(
     dreamer: play_dream.Dreamer,
 ) -> None:
     with count_env() as env:
-        game = play_dream.DreamGame(dreamer, play_dream.FreshStart(dreamer, env, 1))
+        game = play_dream.DreamGame(dreamer, play_start.FreshStart(dreamer, env, 1))
         frame = game.reset()
         for _ in range(4):
             shown = frame.choice
@@ -122,7 +122,7 @@ def test_the_agent_takes_the_action_that_was_shown_as_its_choice(
 
 def test_sync_dreams_on_from_what_was_observed(dreamer: play_dream.Dreamer) -> None:
     with count_env() as env:
-        game = play_dream.DreamGame(dreamer, play_dream.FreshStart(dreamer, env, 1), env)
+        game = play_dream.DreamGame(dreamer, play_start.FreshStart(dreamer, env, 1), env)
         game.reset()
         for _ in range(3):
             frame = game.step(None)
@@ -135,7 +135,7 @@ def test_sync_dreams_on_from_what_was_observed(dreamer: play_dream.Dreamer) -> N
 
 def test_context_is_shorter_where_episodes_are(dreamer: play_dream.Dreamer) -> None:
     with count_env() as env:
-        context = play_dream.FreshStart(dreamer, env, 50)()
+        context = play_start.FreshStart(dreamer, env, 50)()
         # 50, 25 and 12 observations do not fit into an episode of 11, the last of which ends it.
         assert context.transition["count"][0, 1] == 5 and not context.transition["is_last"][0]
         assert "6 real observations" in context.note
@@ -155,7 +155,7 @@ def test_end_is_announced_when_the_discount_head_predicts_it(
         head.variables[-1].assign([logit])  # The bias of the output.
     fill(tmp_path, run, lengths=[3])
     dreamer = play_dream.Dreamer(run)
-    game = play_dream.DreamGame(dreamer, play_dream.ReplayStart(dreamer, tmp_path, 2))
+    game = play_dream.DreamGame(dreamer, play_start.ReplayStart(dreamer, tmp_path, 2))
     assert not game.reset().dream.over
     frame = game.step(None)
     assert frame.dream.over == over
@@ -165,7 +165,7 @@ def test_end_is_announced_when_the_discount_head_predicts_it(
 
 def test_compiled_steps_are_traced_once(dreamer: play_dream.Dreamer) -> None:
     with count_env() as env:
-        game = play_dream.DreamGame(dreamer, play_dream.FreshStart(dreamer, env, 3), env)
+        game = play_dream.DreamGame(dreamer, play_start.FreshStart(dreamer, env, 3), env)
         for _ in range(2):
             game.reset()
             game.step(None)
@@ -179,7 +179,7 @@ def test_other_actions_and_vectors_alone(act: ActSpec, tmp_path: pathlib.Path) -
     run = make_run(obs=tiny.VECTOR, act=act)
     fill(tmp_path, run, lengths=[5])
     dreamer = play_dream.Dreamer(run)
-    game = play_dream.DreamGame(dreamer, play_dream.ReplayStart(dreamer, tmp_path, 2))
+    game = play_dream.DreamGame(dreamer, play_start.ReplayStart(dreamer, tmp_path, 2))
     game.reset()
     frame = game.step(None)
     assert frame.dream.observation["vector"].shape == (5,)
@@ -205,7 +205,7 @@ def test_replay_gives_beginnings_that_do_not_end_an_episode(tmp_path: pathlib.Pa
     fill(tmp_path, run, lengths=[3, 1, 12])
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     dreamer = play_dream.Dreamer(run)
-    start = play_dream.ReplayStart(dreamer, tmp_path, context=4)
+    start = play_start.ReplayStart(dreamer, tmp_path, context=4)
     context = start()
     assert ("4 observations" in context.note) or ("2 observations" in context.note)
     assert context.transition["vector"].shape == (1, 5)
@@ -224,20 +224,20 @@ def test_replay_that_shrinks_meanwhile_is_read_again(
 ) -> None:
     run = make_run(obs=tiny.VECTOR)
     fill(tmp_path, run, lengths=[6])
-    start = play_dream.ReplayStart(play_dream.Dreamer(run), tmp_path, context=2)
-    read = play_dream.ReplayReader.read
+    start = play_start.ReplayStart(play_dream.Dreamer(run), tmp_path, context=2)
+    read = play_start.ReplayReader.read
     failures = iter([True, True, False])
 
     def fail_at_first(*args: Any) -> Any:
         if next(failures):
-            raise play_dream.ChunkError("gone")
+            raise play_start.ChunkError("gone")
         return read(*args)
 
-    monkeypatch.setattr(play_dream.ReplayReader, "read", fail_at_first)
+    monkeypatch.setattr(play_start.ReplayReader, "read", fail_at_first)
     assert len(start._read()["reward"]) == 2
 
 
 def test_empty_replay_is_one_sentence(tmp_path: pathlib.Path) -> None:
     dreamer = play_dream.Dreamer(make_run(obs=tiny.VECTOR))
     with pytest.raises(UserError, match="holds no steps to begin from"):
-        play_dream.ReplayStart(dreamer, tmp_path / "replay", 2)
+        play_start.ReplayStart(dreamer, tmp_path / "replay", 2)
