@@ -133,7 +133,7 @@ def test_wrong_use():
 @pytest.mark.parametrize(
     "task, options, message",
     [
-        ("walker_walk", {}, "'walker_walk' names no known suite: use atari_<game>, gym_<id>"),
+        ("walker_walk", {}, "'walker_walk' names no known suite: use atari_<game>, dmc_"),
         ("atari", {}, "'atari' names no known suite"),
         ("dummy_count", {"num": 0}, "envs cannot be 0"),
         ("dummy_count", {"parallel": "thread"}, "envs_parallel cannot be 'thread'"),

@@ -29,9 +29,10 @@ def logged() -> set[str]:
 
 
 def templates() -> list[str]:
-    """Texts in the code of the loop as patterns; what is inserted into them may be anything."""
+    """Texts in the code as patterns; what is inserted into them may be anything."""
     found = []
-    for path in (ROOT / "dreamerv2").glob("*.py"):
+    paths = [*(ROOT / "dreamerv2").glob("*.py"), *(ROOT / "dreamerv2" / "common").glob("*.py")]
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(re.escape(node.value))
