@@ -56,7 +56,7 @@ class RunView(Protocol):
         """Add a number to the next line of metrics; several under one name are averaged."""
 
     def save(self) -> None:
-        """Write a checkpoint now."""
+        """Write a checkpoint and wait until it is complete."""
 
 
 class Callback:

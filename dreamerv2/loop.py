@@ -16,7 +16,6 @@ from dreamerv2.common.checkpoint import Checkpoint, Saved
 from dreamerv2.common.config import Config
 from dreamerv2.common.driver import Driver, RandomPolicy
 from dreamerv2.common.envs.vector import Batch, VecEnv
-from dreamerv2.common.errors import UserError
 from dreamerv2.common.logger import Terminal
 from dreamerv2.common.prefetch import Prefetcher
 from dreamerv2.common.replay import Replay
@@ -32,7 +31,7 @@ from dreamerv2.evaluation import (
     video_keys,
 )
 from dreamerv2.logdir import Logdir, derive_seed
-from dreamerv2.progress import Progress
+from dreamerv2.progress import Progress, check_prefill
 from dreamerv2.reporting import Reporter, TrainingDiverged
 from dreamerv2.spaces_file import save_spaces
 
@@ -67,7 +66,7 @@ def run(
         interrupt = stack.enter_context(Interrupt())
         terminal = stack.enter_context(Terminal())
         # Everything that can refuse the settings comes before the folder is touched.
-        _check_prefill(config)
+        check_prefill(config)
         with make_env("train", derive_seed(config.seed, _ENV)) as env:
             agent = Agent(config, env.obs_space, env.act_space, config.seed)
         logdir = stack.enter_context(Logdir(config, (env.obs_space, env.act_space)))
@@ -88,15 +87,6 @@ def run(
                     training.save()
                     terminal.print(f"A callback failed at {training.frames:,} frames; saved.")
                 raise
-
-
-def _check_prefill(config: Config) -> None:
-    needed = config.dataset.length * config.envs
-    if config.prefill < needed:
-        raise UserError(
-            f"prefill is {config.prefill}, but sequences of dataset.length {config.dataset.length} "
-            f"from {config.envs} environments need {needed} agent steps; use at least that many."
-        )
 
 
 class Training:
@@ -133,6 +123,7 @@ class Training:
                 "batches": Saved(self._batches.state, self._batches.restore),
             },
             keep=config.save_keep,
+            before=self._replay.flush,
         )
         self._resumed = self._checkpoint.restore()
         # The replay outlives a kill, the checkpoint is older: what was collected since counts,
@@ -172,8 +163,7 @@ class Training:
         self._reporter.logger.scalar(name, value)
 
     def save(self) -> None:
-        """Write a checkpoint now."""
-        self._replay.flush()
+        """Write a checkpoint and wait until it is complete."""
         self._checkpoint.save()
 
     def _stopping(self) -> bool:
@@ -242,8 +232,9 @@ class Training:
                 self._learn()
                 if at.should_log(at.steps):
                     self._reporter.write_updates(self._replay.stats)
+                self._checkpoint.check()
                 if at.should_save(time.monotonic()):
-                    self.save()
+                    self._checkpoint.start()
                 progress.update(at.frames)
                 left = config.steps - at.steps
                 if text := note(at.updates - before, at.steps, left, config.action_repeat):
@@ -292,8 +283,8 @@ class Training:
         self._hooks.keep(episode)
 
     def close(self) -> None:
-        """Close environments, files and threads."""
-        self._batches.close()
-        self._env.close()
-        self._reporter.logger.close()
-        self._replay.close()
+        """Close environments, files and threads; finish the checkpoint that is being written."""
+        with contextlib.ExitStack() as stack:
+            for part in (self._replay, self._reporter.logger, self._env, self._batches):
+                stack.callback(part.close)
+            self._checkpoint.wait()

@@ -6,6 +6,7 @@ from typing import Any
 
 from dreamerv2.common.clock import Every
 from dreamerv2.common.config import Config
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.successes import Successes
 
 
@@ -67,3 +68,17 @@ class Progress:
         self.should_train.restore(state["train"])
         self.should_log.restore(state["log"])
         self.should_eval.restore(state["eval"])
+
+
+def check_prefill(config: Config) -> None:
+    """Refuse a prefill that is too short to draw a sequence from.
+
+    Raises:
+        UserError: It is.
+    """
+    needed = config.dataset.length * config.envs
+    if config.prefill < needed:
+        raise UserError(
+            f"prefill is {config.prefill}, but sequences of dataset.length {config.dataset.length} "
+            f"from {config.envs} environments need {needed} agent steps; use at least that many."
+        )

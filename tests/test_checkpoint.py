@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamerv2.common.checkpoint import Checkpoint, Saved, names, read
+from dreamerv2.common.checkpoint import Checkpoint, Saved, _copy, names, read
 from dreamerv2.common.errors import UserError
 
 
@@ -183,3 +184,58 @@ def test_finds_checkpoints_whose_list_is_lost(tmp_path: pathlib.Path, text: str 
 
 def test_there_may_be_none(tmp_path: pathlib.Path) -> None:
     assert names(tmp_path) == names(tmp_path / "nowhere") == []
+
+
+def test_what_is_written_is_what_was_there_when_it_began(tmp_path: pathlib.Path) -> None:
+    holder = Holder(tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def before() -> None:
+        begun.set()
+        go_on.wait()
+
+    holder.checkpoint = Checkpoint(
+        tmp_path,
+        {"weights/a.b": holder.variable},
+        {"progress": Saved(lambda: holder.state, holder.state.update)},
+        before=before,
+    )
+    holder.variable.assign(tf.ones(3))
+    holder.state["step"] = 1
+    holder.checkpoint.start()
+    assert begun.wait(10)
+    holder.variable.assign_add(tf.ones(3))
+    holder.state["step"] = 2
+    assert not names(tmp_path)
+    holder.checkpoint.check()
+    go_on.set()
+    holder.checkpoint.wait()
+    other = Holder(tmp_path)
+    assert other.checkpoint.restore()
+    assert other.values() == (1.0, 1)
+    holder.checkpoint.start()
+    assert holder.checkpoint.restore()
+    assert holder.values() == (2.0, 2)
+
+
+def test_failures_in_the_thread_are_one_sentence_at_the_next_call(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    holder = Holder(tmp_path / "file" / "below")
+    holder.checkpoint.start()
+    with pytest.raises(UserError, match=r"could not be written \(.*run the same command again\.$"):
+        holder.checkpoint.start()
+    holder.checkpoint.wait()
+
+
+def test_the_copy_is_not_the_memory_of_the_variable(tmp_path: pathlib.Path) -> None:
+    # Updates in place, as those of optimizers and random generators, must not reach the copy.
+    generator = tf.random.Generator.from_seed(0, "philox")
+    variable = tf.Variable(tf.zeros(1000))
+    held = [_copy(generator.state), _copy(variable)]
+    before = [value.numpy() for value in held]
+    generator.uniform([7])
+    tf.raw_ops.ResourceApplyGradientDescent(
+        var=variable.handle, alpha=1.0, delta=tf.ones(1000), use_locking=True
+    )
+    for value, same in zip(held, before, strict=True):
+        np.testing.assert_array_equal(value.numpy(), same)

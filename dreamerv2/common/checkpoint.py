@@ -1,4 +1,8 @@
-"""Saves variables and small states together, atomically, and restores the newest that is whole."""
+"""Saves variables and small states together, atomically, and restores the newest that is whole.
+
+Training goes on while a checkpoint is written: `Checkpoint.start` copies all values to the memory
+of the host at once, which takes a fraction of a second, and a thread writes the copy.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,17 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import tensorflow as tf
 
+from dreamerv2.common.background import Background
+from dreamerv2.common.checkpoint_reader import VARIABLE, State, listed, names, read
 from dreamerv2.common.errors import UserError
 
+__all__ = ["Checkpoint", "Saved", "names", "read"]
+
 _log = logging.getLogger(__name__)
-
-State = dict[str, Any]
-
-_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_PYTHON = "/.ATTRIBUTES/py_state"
 
 
 class Saved:
@@ -39,6 +40,11 @@ class _JSONState(tf.train.experimental.PythonState):
 
     def serialize(self) -> bytes:
         return json.dumps(self._saved.save()).encode()
+
+    def frozen(self) -> _JSONState:
+        """Return a copy of the state as it is now."""
+        state = json.loads(self.serialize())
+        return _JSONState(Saved(lambda: state, lambda _: None))
 
     def deserialize(self, string_value: bytes) -> None:
         # Applied only once the whole checkpoint has been read without an error.
@@ -61,6 +67,8 @@ class Checkpoint:
         variables: What to save by name.
         states: Further states by name.
         keep: Number of checkpoints to keep.
+        before: Called in the thread that writes, before it does; for example to bring files to
+            the disk that a checkpoint refers to.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class Checkpoint:
         variables: Mapping[str, tf.Variable],
         states: Mapping[str, Saved],
         keep: int = 2,
+        before: Callable[[], None] | None = None,
     ) -> None:
         # A slash or a dot in a name would be escaped, which makes listings hard to read.
         self._variables = {name.replace("/", ":"): v for name, v in variables.items()}
@@ -76,16 +85,64 @@ class Checkpoint:
         self._checkpoint = tf.train.Checkpoint(variables=self._variables, states=self._states)
         self._directory = pathlib.Path(directory)
         self._keep = keep
-        self._manager: tf.train.CheckpointManager | None = None
+        self._before = before
+        self._writing = Background("checkpoint")
+        self._path = ""
 
     def save(self) -> str:
-        """Write a checkpoint and return its path.
+        """Write a checkpoint and return its path, once it is complete.
 
         Raises:
             UserError: The folder cannot be written, for example because the disk is full.
         """
+        self.start()
+        self.wait()
+        return self._path
+
+    def start(self) -> None:
+        """Copy everything and write the copy in a thread; first wait for the one before.
+
+        Raises:
+            UserError: The one before could not be written.
+        """
+        self._writing.wait()
+        values = {name: _copy(variable) for name, variable in self._variables.items()}
+        states = {name: state.frozen() for name, state in self._states.items()}
+        number = int(self._checkpoint.save_counter)
+        self._checkpoint.save_counter.assign_add(1)
+        self._writing.start(lambda: self._write(values, states, number))
+
+    def check(self) -> None:
+        """Raise the error of a checkpoint that could not be written; never waits.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        self._writing.check()
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being written, if any, is complete.
+
+        Raises:
+            UserError: It could not be written.
+        """
+        self._writing.wait()
+
+    def _write(
+        self, values: dict[str, tf.Tensor], states: dict[str, _JSONState], number: int
+    ) -> None:
         try:
-            return self._ready_manager().save()
+            if self._before:
+                self._before()
+            with tf.device("CPU:0"):
+                variables = {name: tf.Variable(values.pop(name)) for name in list(values)}
+                copy = tf.train.Checkpoint(variables=variables, states=states)
+                copy.save_counter.assign(number)
+            if not listed(self._directory):
+                self._write_list()
+            # TensorFlow's manager knows no checkpoints but those in the list.
+            manager = tf.train.CheckpointManager(copy, str(self._directory), self._keep)
+            self._path = manager.save()
         except (OSError, tf.errors.OpError) as error:
             message = str(error).strip().splitlines()[0]
             raise UserError(
@@ -102,6 +159,7 @@ class Checkpoint:
         Raises:
             UserError: The checkpoint belongs to other networks, or all of them are damaged.
         """
+        self.wait()
         paths = [str(self._directory / name) for name in names(self._directory)]
         for path in paths:
             try:
@@ -114,7 +172,6 @@ class Checkpoint:
                 continue
             for state in self._states.values():
                 state.apply()
-            self._ready_manager()
             return True
         if paths:
             raise UserError(
@@ -122,16 +179,6 @@ class Checkpoint:
                 "from the replay with new networks."
             )
         return False
-
-    def _ready_manager(self) -> tf.train.CheckpointManager:
-        """Make TensorFlow's manager, which knows no checkpoints but those in its own list."""
-        if self._manager is None:
-            if not _listed(self._directory):
-                self._write_list()
-            self._manager = tf.train.CheckpointManager(
-                self._checkpoint, str(self._directory), max_to_keep=self._keep
-            )
-        return self._manager
 
     def _write_list(self) -> None:
         """Replace a list that was lost or damaged by one of the checkpoints that are there."""
@@ -151,9 +198,9 @@ class Checkpoint:
     def _check_shapes(self, path: str) -> None:
         """Compare the variables in the file with ours, to name the first that differs."""
         stored = {
-            name[len("variables/") : -len(_VARIABLE)]: tuple(shape)
+            name[len("variables/") : -len(VARIABLE)]: tuple(shape)
             for name, shape in tf.train.list_variables(path)
-            if name.startswith("variables/") and name.endswith(_VARIABLE)
+            if name.startswith("variables/") and name.endswith(VARIABLE)
         }
         ours = {name.replace(".", ".."): tuple(v.shape) for name, v in self._variables.items()}
         for name in [*ours, *stored]:
@@ -165,80 +212,7 @@ class Checkpoint:
                 )
 
 
-def names(directory: str | os.PathLike[str]) -> list[str]:
-    """Return the checkpoints in a folder, such as `ckpt-12`, the newest first.
-
-    Where the file that lists them is missing or damaged, they are those whose files are there.
-    """
-    if listed := _listed(directory):
-        return listed
-    found = {
-        int(path.stem.rpartition("-")[2]): path.stem
-        for path in pathlib.Path(directory).glob("ckpt-*.index")
-        if path.stem.rpartition("-")[2].isdecimal()
-    }
-    return [found[number] for number in sorted(found, reverse=True)]
-
-
-def _listed(directory: str | os.PathLike[str]) -> list[str]:
-    """Return the checkpoints in TensorFlow's list, the newest first."""
-    try:
-        state = tf.train.get_checkpoint_state(os.fspath(directory))
-    except ValueError:  # The file is empty.
-        return []
-    paths = state.all_model_checkpoint_paths if state else []
-    return [pathlib.PurePath(path).name for path in reversed(paths)]
-
-
-def read(
-    directory: str | os.PathLike[str],
-    variables: Mapping[str, tf.Variable],
-    candidates: Sequence[str],
-) -> tuple[str, dict[str, State]]:
-    """Load some of the variables of a checkpoint; unlike `Checkpoint` this never writes.
-
-    Args:
-        directory: Folder of the checkpoints.
-        variables: What to load by name; changed only if all of them can be read.
-        candidates: Names of checkpoints; the first that is whole is taken.
-
-    Returns:
-        The name of the checkpoint and the states in it by name.
-
-    Raises:
-        UserError: The checkpoint belongs to other networks, or all of them are damaged.
-    """
-    for name in candidates:
-        path = os.path.join(directory, name)
-        try:
-            reader = tf.train.load_checkpoint(path)
-            values = {key: _value(reader, path, key, v) for key, v in variables.items()}
-            states = {
-                key[len("states/") : -len(_PYTHON)]: json.loads(reader.get_tensor(key))
-                for key in reader.get_variable_to_shape_map()
-                if key.startswith("states/") and key.endswith(_PYTHON)
-            }
-        except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-            message = str(error).strip().splitlines()[0]
-            _log.warning(f"The checkpoint {path} is damaged and passed over ({message}).")
-            continue
-        for key, variable in variables.items():
-            variable.assign(values[key])
-        return name, states
-    raise UserError(
-        f"The checkpoint{'s' * (len(candidates) > 1)} {', '.join(candidates)} in {directory} "
-        "cannot be read; choose another one or train again."
-    )
-
-
-def _value(reader: Any, path: str, name: str, variable: tf.Variable) -> np.ndarray:
-    key = "variables/" + name.replace("/", ":").replace(".", "..") + _VARIABLE
-    shape = reader.get_variable_to_shape_map().get(key)
-    if shape is None or tuple(shape) != tuple(variable.shape):
-        there = "nothing" if shape is None else f"the shape {tuple(shape)}"
-        raise UserError(
-            f"The checkpoint {path} does not fit this configuration: {name} is {there} there and "
-            f"has the shape {tuple(variable.shape)} here; use the configuration that it was made "
-            "with."
-        )
-    return reader.get_tensor(key)
+def _copy(variable: tf.Variable) -> tf.Tensor:
+    """Return the value in host memory of its own: what is read shares that of the variable."""
+    with tf.device("CPU:0"):
+        return tf.raw_ops.DeepCopy(x=variable.read_value())
