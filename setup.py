@@ -66,13 +66,18 @@ SUITES_REQUIRE = {
     "minigrid": ["minigrid>=3.0"],
 }
 
+# Runs sweeps on several machines; `dreamerv2/sweeps/ray_pool.py` names it in its error.
+RAY_REQUIRE = ["ray>=2.40"]
+
 EXTRAS_REQUIRE = {
     **SUITES_REQUIRE,
+    "ray": RAY_REQUIRE,
     # NVIDIA's libraries as wheels; only the driver has to be there already.
     "cuda": ["tensorflow[and-cuda]>=2.18,<2.22"],
     "docs": DOCS_REQUIRE,
     "dev": [
         *DOCS_REQUIRE,
+        *RAY_REQUIRE,  # 75 MB more to download, for the test on a cluster of two nodes.
         # So that the tests of the suites do not only skip: 150 MB more to download.
         *(requirement for suite in SUITES_REQUIRE.values() for requirement in suite),
         "hypothesis>=6.100",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 PROGRAMS = {
     "train": ("dreamerv2.train", "train an agent, or continue a run"),
+    "sweep": ("dreamerv2.sweep", "train on many tasks with many seeds, on many machines"),
     "evaluate": ("dreamerv2.evaluate", "let a trained agent play: scores, videos, dreams"),
     "play": ("dreamerv2.play", "steer a game inside the world model, in a browser"),
     "check": ("dreamerv2.checking", "say what is wrong with an environment of your own"),
