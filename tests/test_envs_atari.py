@@ -92,6 +92,22 @@ def test_native_gives_what_gymnasium_gives(task, options):
         assert ours["is_terminal"].sum() >= 1 and ours["is_first"].sum() >= 2
 
 
+def test_native_gives_what_gymnasium_gives_with_sticky_actions():
+    """Several environments, episodes and seeds; half of ALE's own seeds would be negative."""
+    options = {**PLAIN, "atari_sticky": 0.25}
+    episodes = 0
+    for seed in range(3):
+        ours, native = (
+            play("atari_breakout", 220, seed=seed, num=2, parallel=parallel, **options)
+            for parallel in ("none", "native")
+        )
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], native[key], err_msg=key)
+        episodes += ours["is_first"].sum()
+        assert (ours["image"][:, 0] != ours["image"][:, 1]).any()
+    assert episodes > 6
+
+
 @pytest.mark.parametrize("parallel", ["none", "native"])
 def test_time_limit(parallel):
     out = play("atari_pong", 22, parallel=parallel, action_repeat=4, time_limit=10)

@@ -5,10 +5,10 @@ at most 108,000 frames an episode, no information about lives (an episode ends w
 over), rewards as the game gives them, no button pressed on the player's behalf.
 
 The screen is processed by Gymnasium's `AtariPreprocessing` (environments one after another or in
-processes) or inside ALE's own threads (`native`). Both give the same images for the same actions.
-What differs between them: the random numbers behind sticky actions and no-ops; the number of
-no-ops, 1 to `noops` in the former and 0 to `noops` in the latter; and the last image of an episode
-that the time limit ends, which in the latter lacks the very last frame.
+processes) or inside ALE's own threads (`native`). Both give the same images for the same seed and
+actions, sticky ones included. What differs between them: the number of no-ops, drawn by each with
+random numbers of its own, 1 to `noops` in the former and 0 to `noops` in the latter; and the last
+image of an episode that the time limit ends, which in the latter lacks the very last frame.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ def rom(game: str) -> str:
     raise UserError(f"the task 'atari_{game}' names a game that ALE does not have: {mend}")
 
 
+def emulator_seed(seed: int) -> int:
+    """Seed of the emulator, thus of sticky actions, for the seed of an environment.
+
+    That is what ALE's own environment takes, without the sign: its vector environment would take
+    a negative seed for none.
+    """
+    return int(np.random.SeedSequence(seed).generate_state(2)[1]) & 0x7FFFFFFF
+
+
 def step_limit(action_repeat: int, time_limit: int) -> int:
     """Agent steps of the longest episode: `time_limit` or 108,000 frames, what comes first."""
     limit = max(1, FRAMES // action_repeat)
@@ -90,7 +99,15 @@ def constructor(
 
         # Without this ALE prints a banner for every environment.
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        env = AtariEnv(
+
+        class Seeded(AtariEnv):
+            def seed_game(self, seed: int | None = None) -> tuple[int, int]:
+                seeds = super().seed_game(seed)
+                if seed is not None:
+                    self.ale.setInt("random_seed", emulator_seed(seed))
+                return seeds
+
+        env = Seeded(
             name,
             obs_type="grayscale" if grayscale else "rgb",
             frameskip=1,
@@ -177,7 +194,7 @@ def native(
         name=name,
         obs_space={"image": ObsSpec(shape, np.dtype(np.uint8))},
         act_space=ActSpec("discrete", (int(vector.single_action_space.n),)),
-        seeds=np.asarray(env_seeds(seed, num), np.int32),
+        seeds=np.asarray([emulator_seed(each) for each in env_seeds(seed, num)], np.int32),
         action_repeat=action_repeat,
         convert=lambda obs: {"image": obs.reshape((num, *shape))},
     )
