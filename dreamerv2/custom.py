@@ -58,6 +58,7 @@ def make_env(
         seed=seed,
         action_repeat=config.action_repeat,
         time_limit=config.time_limit,
+        timeout=config.envs_timeout,
         size=config.render_size,
         name=config.task,
     )

@@ -38,6 +38,7 @@ def make_env(config: Config, mode: str, seed: int, num: int | None = None) -> Ve
         seed=seed,
         action_repeat=config.action_repeat,
         time_limit=config.time_limit,
+        timeout=config.envs_timeout,
         size=config.render_size,
         atari_grayscale=config.atari_grayscale,
         atari_sticky=config.atari_sticky,

@@ -59,13 +59,17 @@ def run_until_error(how, parallel, message):
 @pytest.mark.parametrize(
     "how, message",
     [
-        ("raise", r"environment [01] of 'mine' failed in step\(\): KeyError: 'oh no'(.|\n)*Trace"),
+        (
+            "raise",
+            r"environment 0 of 'mine' failed in step\(\), at step 3 of its episode: KeyError: 'oh "
+            r"no' \(in test_envs_vector.py, line 29\)\n(.|\n)*Trace",
+        ),
         ("reward", "environment 0 of 'mine' gave a value of 'reward' .* not finite at step 3 "),
         ("obs", "environment 0 of 'mine' gave a value of 'count' .* not finite at step 3 "),
         ("shape", r"environment [01] of 'mine' failed.*\(3,\) although its space says \(2,\)"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium reports them as well.
+@pytest.mark.filterwarnings("error")  # Gymnasium reports them as well.
 def test_failing_environments(how, message, parallel):
     run_until_error(how, parallel, message)
 

@@ -6,6 +6,7 @@ Nothing here imports an environment library before an environment is made.
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ def make(
     seed: int = 0,
     action_repeat: int = 1,
     time_limit: int = 0,
+    timeout: float = 300,
     size: tuple[int, int] = (64, 64),
     atari_grayscale: bool = True,
     atari_sticky: float = 0.25,
@@ -63,6 +65,8 @@ def make(
       action_repeat: Environment frames per agent step.
       time_limit: Agent steps after which an episode is truncated; 0 is off. An environment's own
         limits stay.
+      timeout: Seconds that a step, a reset or the start of a process of its own may take; 0 is no
+        limit.
       size: Height and width of images.
       atari_grayscale: Atari images with one channel instead of three.
       atari_sticky: Probability that Atari repeats the previous action.
@@ -77,7 +81,7 @@ def make(
       EnvError: If worker processes do not start.
     """
     suite, _, rest = task.partition("_")
-    _check_options(num, parallel, seed, action_repeat, time_limit, size)
+    _check_options(num, parallel, seed, action_repeat, time_limit, timeout, size)
     if suite not in SUITES or not rest:
         *first, last = SUITES.values()
         raise UserError(f"the task {task!r} names no known suite: use {', '.join(first)} or {last}")
@@ -87,7 +91,9 @@ def make(
             "'process' or 'none'"
         )
     size = (int(size[0]), int(size[1]))
-    common: dict[str, Any] = dict(num=num, parallel=parallel, seed=seed, size=size, name=task)
+    common: dict[str, Any] = dict(
+        num=num, parallel=parallel, seed=seed, size=size, name=task, timeout=timeout
+    )
     if suite == "atari":
         from dreamerv2.common.envs import atari
 
@@ -131,6 +137,7 @@ def make_from(
     seed: int = 0,
     action_repeat: int = 1,
     time_limit: int = 0,
+    timeout: float = 300,
     size: tuple[int, int] = (64, 64),
     name: str = "custom",
 ) -> VecEnv:
@@ -144,14 +151,16 @@ def make_from(
       seed: Every environment gets its own stream of random numbers derived from it.
       action_repeat: Environment frames per agent step.
       time_limit: Agent steps after which an episode is truncated; 0 is off.
+      timeout: Seconds that a step, a reset or the start of a process of its own may take; 0 is no
+        limit.
       size: Height and width of images.
       name: What errors call the environment.
 
     Raises:
-      UserError: If the environment or an option is not valid.
+      UserError: If the environment or an option is not valid, or making it raises an exception.
       EnvError: If worker processes do not start.
     """
-    _check_options(num, parallel, seed, action_repeat, time_limit, size)
+    _check_options(num, parallel, seed, action_repeat, time_limit, timeout, size)
     if parallel == "native":
         raise UserError("envs_parallel 'native' exists for Atari only: use 'process' or 'none'")
     build: Callable[[], Any] = env
@@ -174,6 +183,7 @@ def make_from(
         seed=seed,
         action_repeat=action_repeat,
         time_limit=time_limit,
+        timeout=timeout,
         size=(int(size[0]), int(size[1])),
         name=name,
     )
@@ -186,6 +196,7 @@ def _build(
     parallel: str,
     seed: int,
     time_limit: int,
+    timeout: float,
     size: tuple[int, int],
     name: str,
     action_repeat: int,
@@ -196,7 +207,7 @@ def _build(
             from dreamerv2.common.envs import wrappers
 
             return wrappers.wrap(
-                build(),
+                wrappers.made(build, name, index),
                 name=name,
                 index=index,
                 action_repeat=1 if repeats_itself else action_repeat,
@@ -212,6 +223,7 @@ def _build(
         parallel=parallel,
         seed=seed,
         action_repeat=action_repeat,
+        timeout=timeout,
     )
 
 
@@ -238,7 +250,13 @@ def _plain(suite: str, name: str, size: tuple[int, int]) -> Callable[[], Any]:
 
 
 def _check_options(
-    num: int, parallel: str, seed: int, action_repeat: int, time_limit: int, size: Any
+    num: int,
+    parallel: str,
+    seed: int,
+    action_repeat: int,
+    time_limit: int,
+    timeout: float,
+    size: Any,
 ) -> None:
     if num < 1:
         raise UserError(f"envs cannot be {num}: use 1 or more")
@@ -250,6 +268,8 @@ def _check_options(
         raise UserError(f"action_repeat cannot be {action_repeat}: use 1 or more")
     if time_limit < 0:
         raise UserError(f"time_limit cannot be {time_limit}: use 0 for off, or more")
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise UserError(f"envs_timeout cannot be {timeout}: use 0 for off, or seconds")
     if len(size) != 2 or min(size) < 1:
         raise UserError(
             f"render_size cannot be {list(size)}: use a height and a width, such as [64, 64]"

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from dreamerv2.common.envs import images
-from dreamerv2.common.envs.spaces import RESERVED, EnvError, ObsSpec, act_spec
+from dreamerv2.common.envs.spaces import (
+    RESERVED,
+    ActSpec,
+    EnvError,
+    ObsSpec,
+    act_spec,
+    check_size,
+)
 from dreamerv2.common.errors import UserError
 
 
@@ -18,9 +25,10 @@ from dreamerv2.common.errors import UserError
 class Leaf:
     """One array inside an observation: where it is, what it is called, how it is converted."""
 
-    path: tuple[str, ...]
+    path: tuple[Any, ...]
     key: str
     shape: tuple[int, ...]
+    dtype: np.dtype
     spec: ObsSpec
     convert: Callable[[np.ndarray], np.ndarray]
 
@@ -28,17 +36,39 @@ class Leaf:
         """Take this leaf out of an observation and convert it to `spec`.
 
         Raises:
-          EnvError: If the shape is not the one that the space promises.
+          EnvError: If it is not there, or not of the shape or type that the space promises.
         """
         for part in self.path:
-            observation = observation[part]
+            try:
+                observation = observation[part]
+            except (KeyError, IndexError, TypeError):
+                raise EnvError(
+                    f"the observation lacks {part!r} although its space has it"
+                ) from None
         value = np.asarray(observation)
         if value.shape != self.shape:
             raise EnvError(
                 f"the observation {self.key!r} has the shape {value.shape} although its space "
                 f"says {self.shape}"
             )
+        if value.dtype != self.dtype:
+            self._check_type(value)
         return self.convert(value)
+
+    def _check_type(self, value: np.ndarray) -> None:
+        """Let pass what can be converted without changing its meaning."""
+        there = value.dtype.kind
+        if there not in "biuf" or (there == "f" and self.dtype.kind != "f"):
+            mend = ": return `(255 * image).astype(np.uint8)`" if self.spec.is_image else ""
+            raise EnvError(
+                f"the observation {self.key!r} is {value.dtype} although its space says "
+                f"{self.dtype}{mend}"
+            )
+        if self.dtype == np.uint8 and value.size and not 0 <= value.min() <= value.max() <= 255:
+            raise EnvError(
+                f"the observation {self.key!r} holds {value.min()} to {value.max()} although its "
+                "space says uint8: clip it to 0 to 255"
+            )
 
 
 def obs_leaves(space: Any, size: tuple[int, int], name: str) -> list[Leaf]:
@@ -78,7 +108,7 @@ def obs_leaves(space: Any, size: tuple[int, int], name: str) -> list[Leaf]:
     return leaves
 
 
-def _walk(space: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _walk(space: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
@@ -88,12 +118,14 @@ def _walk(space: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, space
 
 
-def _leaf(path: tuple[str, ...], space: Any, size: tuple[int, int], name: str) -> Leaf:
+def _leaf(path: tuple[Any, ...], space: Any, size: tuple[int, int], name: str) -> Leaf:
     from gymnasium import spaces
 
     def leaf(default: str, shape: tuple[int, ...], dtype: Any, convert: Any) -> Leaf:
-        key = "_".join(re.sub(r"[^\w.-]", "_", part) for part in path) or default
-        return Leaf(path, key, space.shape, ObsSpec(shape, np.dtype(dtype)), convert)
+        key = "_".join(re.sub(r"[^\w.-]", "_", str(part)) for part in path) or default
+        return Leaf(
+            path, key, space.shape, np.dtype(space.dtype), ObsSpec(shape, np.dtype(dtype)), convert
+        )
 
     if isinstance(space, spaces.Box):
         if space.dtype == np.uint8 and len(space.shape) in (2, 3):
@@ -104,24 +136,34 @@ def _leaf(path: tuple[str, ...], space: Any, size: tuple[int, int], name: str) -
                     "channels)"
                 )
             channels = 1 if len(space.shape) == 2 else space.shape[2]
+            check_size(min(space.shape), space, name)
             return leaf("image", (*size, channels), np.uint8, lambda x: images.resize(x, size))
-        scalar = bool(path) and path[0].startswith("log_") and space.shape == ()
+        scalar = bool(path) and str(path[0]).startswith("log_") and space.shape == ()
         length = () if scalar else (int(np.prod(space.shape)),)
+        check_size(int(np.prod(length)), space, name)
         scale = 1 / 255 if space.dtype == np.uint8 else 1.0
-        return leaf(
-            "vector",
-            length,
-            np.float32,
-            lambda x: (x.astype(np.float32) * np.float32(scale)).reshape(length),
-        )
+        return leaf("vector", length, np.float32, lambda x: _floats(x, scale, length))
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         spec = act_spec(space, name)
-        return leaf("vector", (spec.dim,), np.float32, lambda x: spec.from_env(x[None])[0])
+        return leaf("vector", (spec.dim,), np.float32, lambda x: _one_hot(x, spec))
     if isinstance(space, spaces.MultiBinary):
         length = (int(np.prod(space.shape)),)
-        return leaf("vector", length, np.float32, lambda x: x.astype(np.float32).reshape(length))
+        check_size(length[0], space, name)
+        return leaf("vector", length, np.float32, lambda x: _floats(x, 1.0, length))
     raise UserError(
-        f"the environment {name!r} has the observation space {space}, which is not supported: "
-        "wrap the environment so that it gives Box, Discrete, MultiDiscrete, MultiBinary or a "
-        "Dict of those"
+        f"the environment {name!r} has the observation space {str(space)[:200]}, which is not "
+        "supported: wrap the environment so that it gives Box, Discrete, MultiDiscrete, "
+        "MultiBinary or a Dict of those"
     )
+
+
+def _floats(value: np.ndarray, scale: float, length: tuple[int, ...]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # Becomes infinite, which is refused with a better message.
+        return (value.astype(np.float32) * np.float32(scale)).reshape(length)
+
+
+def _one_hot(value: np.ndarray, spec: ActSpec) -> np.ndarray:
+    index = value.reshape(-1) - np.asarray(spec.start)
+    if not ((index >= 0) & (index < np.asarray(spec.sizes))).all():
+        raise EnvError(f"an observation is {value.tolist()}, which its space does not allow")
+    return spec.from_env(value[None])[0]

@@ -20,8 +20,21 @@ KINDS = ("discrete", "multi_discrete", "continuous")
 UNBOUNDED = 1e30
 
 
+# Longest vector that a space may become; beyond it, something else was meant.
+LONGEST = 1 << 20
+
+
 class EnvError(RuntimeError):
-    """An environment broke its promises, raised an exception, or its process died."""
+    """An environment broke its promises, raised an exception, or its process died.
+
+    The message is a sentence and, on the lines below it, the traceback of the environment's own
+    exception if there was one.
+    """
+
+    @property
+    def sentence(self) -> str:
+        """The message without traceback."""
+        return str(self).partition("\n")[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,24 +170,24 @@ def act_spec(space: Any, name: str) -> ActSpec:
       name: Task name, for the error.
 
     Raises:
-      UserError: For any other space.
+      UserError: For any other space, and for one that is empty or too large for a vector.
     """
     from gymnasium import spaces
 
     if isinstance(space, spaces.Discrete):
-        return ActSpec("discrete", (int(space.n),), start=(int(space.start),))
-    if isinstance(space, spaces.MultiDiscrete):
-        return ActSpec(
+        spec = ActSpec("discrete", (int(space.n),), start=(int(space.start),))
+    elif isinstance(space, spaces.MultiDiscrete):
+        spec = ActSpec(
             "multi_discrete",
             tuple(int(n) for n in space.nvec.flatten()),
             shape=space.nvec.shape,
             start=tuple(int(s) for s in space.start.flatten()),
         )
-    if isinstance(space, spaces.MultiBinary):
+    elif isinstance(space, spaces.MultiBinary):
         size = int(np.prod(space.shape))
-        return ActSpec("multi_discrete", (2,) * size, shape=space.shape, dtype="int8")
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return ActSpec(
+        spec = ActSpec("multi_discrete", (2,) * size, shape=space.shape, dtype="int8")
+    elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        spec = ActSpec(
             "continuous",
             (int(np.prod(space.shape)),),
             shape=space.shape,
@@ -182,8 +195,24 @@ def act_spec(space: Any, name: str) -> ActSpec:
             high=tuple(space.high.flatten().tolist()),
             dtype=str(space.dtype),
         )
-    raise UserError(
-        f"the environment {name!r} has the action space {space}, which is not supported: "
-        "wrap the environment so that it takes Discrete, MultiDiscrete, MultiBinary or a Box of "
-        "floats"
-    )
+    else:
+        raise UserError(
+            f"the environment {name!r} has the action space {space}, which is not supported: "
+            "wrap the environment so that it takes Discrete, MultiDiscrete, MultiBinary or a Box "
+            "of floats"
+        )
+    check_size(spec.dim, space, name)
+    return spec
+
+
+def check_size(size: int, space: Any, name: str) -> None:
+    """Refuse a space that becomes a vector of no elements or of more than `LONGEST`.
+
+    Raises:
+      UserError: It is such a space.
+    """
+    if not 0 < size <= LONGEST:
+        raise UserError(
+            f"the environment {name!r} has a space that becomes a vector of {size:,} numbers "
+            f"({str(space)[:100]}): wrap the environment so that there are 1 to {LONGEST:,}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -122,16 +123,19 @@ class VecEnv:
         if self._closed:
             return
         self._closed = True
-        processes = getattr(self._vector, "processes", [])
         try:
             # After a failure the pipes to the workers are out of step: asking could hang.
-            if not (self._broken and processes):
+            if self._broken and self.processes:
+                self._vector.close(terminate=True)
+            else:
                 self._vector.close()
-        except (EOFError, OSError):
-            pass  # A worker is already gone, which is what closing is for.
         finally:
-            end(processes)
             self._vector.closed = True
+
+    @property
+    def processes(self) -> Sequence[Any]:
+        """The worker processes; none if the environments are in this one."""
+        return getattr(self._vector, "processes", [])
 
     def __enter__(self) -> VecEnv:
         return self
@@ -148,11 +152,25 @@ class VecEnv:
             self._broken = True
             raise EnvError(
                 f"a worker process of the environment {self.name!r} died without an error "
-                "message, perhaps for lack of memory"
+                f"message{self._causes_of_death()}, perhaps for lack of memory"
+            ) from error
+        except multiprocessing.TimeoutError as error:
+            self._broken = True
+            raise EnvError(
+                f"environment {error.args[0]} of {self.name!r} has not answered for "
+                f"{self._vector.timeout:g} seconds since step {self._steps[error.args[0]]} of its "
+                "episode: mend what it waits for, or raise envs_timeout"
             ) from error
         except BaseException:
             self._broken = True
             raise
+
+    def _causes_of_death(self) -> str:
+        for process in self.processes:
+            process.join(0.1)  # The pipe closes a little earlier than the process ends.
+        codes = [process.exitcode for process in self.processes]
+        found = [f"{i} by status {code}" for i, code in enumerate(codes) if code is not None]
+        return f" (environment {', '.join(found)})" if found else ""
 
     def _batch(
         self, obs: Any, reward: Any, is_first: np.ndarray, is_last: np.ndarray, end: np.ndarray
@@ -176,18 +194,6 @@ class VecEnv:
                 )
 
 
-def end(processes: Sequence[Any]) -> None:
-    """Terminate the processes that are still alive and wait for all of them."""
-    for process in processes:
-        if process.is_alive():
-            process.terminate()
-    for process in processes:
-        process.join(5)
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
 def env_seeds(seed: int, num: int) -> list[int]:
     """Independent seeds of `num` environments, each in [0, 2^31)."""
     children = np.random.SeedSequence(seed).spawn(num)
@@ -201,11 +207,9 @@ def vectorize(
     parallel: str,
     seed: int,
     action_repeat: int,
+    timeout: float = 0,
 ) -> VecEnv:
     """Step environments one after another or in one process each.
-
-    Worker processes are spawned, not forked: a fork of a process with threads (TensorFlow,
-    prefetching) can deadlock.
 
     Args:
       constructors: Give `FlatObservation` environments; one per environment.
@@ -213,40 +217,54 @@ def vectorize(
       parallel: `none` or `process`.
       seed: Of the whole run.
       action_repeat: Environment frames per agent step.
+      timeout: Seconds that a step, a reset or the start of a process may take; 0 is no limit.
 
     Raises:
-      UserError: From the constructors.
+      UserError: From the constructors, or the environments have different spaces.
       EnvError: If the worker processes do not start.
     """
-    from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+    from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
     probe = constructors[0]()
     specs = dict(probe.specs)
     act_space = act_spec(probe.action_space, name)
     env_space = probe.env.observation_space
     vector: Any
-    if parallel == "process":
-        probe.close()
-        try:
-            vector = AsyncVectorEnv(
-                constructors, context="spawn", autoreset_mode=AutoresetMode.NEXT_STEP
+    try:
+        if parallel == "process":
+            from dreamerv2.common.envs.workers import WorkerEnvs
+
+            probe.close()
+            vector = WorkerEnvs(constructors, timeout)
+        else:
+            # The probe becomes the first environment, so that nothing is built twice.
+            vector = SyncVectorEnv(
+                [lambda: probe, *constructors[1:]], autoreset_mode=AutoresetMode.NEXT_STEP
             )
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise EnvError(
-                f"the worker processes of the environment {name!r} did not start; if the error "
-                "above speaks of bootstrapping, create the environments below "
-                "`if __name__ == '__main__':`, because every worker imports the script"
-            ) from error
-    else:
-        # The probe becomes the first environment, so that nothing is built twice.
-        vector = SyncVectorEnv(
-            [lambda: probe, *constructors[1:]], autoreset_mode=AutoresetMode.NEXT_STEP
+    except TimeoutError as error:
+        raise EnvError(
+            f"the worker processes of the environment {name!r} did not start within {timeout:g} "
+            "seconds: mend what they wait for, or raise envs_timeout"
+        ) from error
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        raise EnvError(
+            f"the worker processes of the environment {name!r} did not start; if the error "
+            "above speaks of bootstrapping, create the environments below "
+            "`if __name__ == '__main__':`, because every worker imports the script"
+        ) from error
+    except EnvError:
+        raise
+    except (RuntimeError, AssertionError) as error:  # From Gymnasium.
+        raise UserError(
+            f"the environments of {name!r} do not all have the same spaces: make their function "
+            f"return one kind of environment ({' '.join(str(error).split())[:200]})"
+        ) from error
+    made = getattr(vector, "envs", [])
+    if len({id(env.unwrapped) for env in made}) < len(made):
+        raise UserError(
+            f"the function for the environment {name!r} returned the same object twice: it "
+            "must create a new environment at every call"
         )
-        if len({id(env.unwrapped) for env in vector.envs}) < len(constructors):
-            raise UserError(
-                f"the function for the environment {name!r} returned the same object twice: it "
-                "must create a new environment at every call"
-            )
     return VecEnv(
         vector,
         name=name,

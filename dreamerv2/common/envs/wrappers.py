@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import pathlib
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -11,6 +14,8 @@ from gymnasium.utils import RecordConstructorArgs
 
 from dreamerv2.common.envs import observations, spaces
 from dreamerv2.common.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 def unpack(result: Any, what: str) -> tuple[Any, ...]:
@@ -34,6 +39,46 @@ def unpack(result: Any, what: str) -> tuple[Any, ...]:
     )
 
 
+def to_number(reward: Any) -> float:
+    """Return a reward as a float.
+
+    Raises:
+      EnvError: If it is not one number.
+    """
+    try:
+        return float(reward if isinstance(reward, float) else np.asarray(reward).reshape(()))
+    except (TypeError, ValueError):
+        raise spaces.EnvError(f"the reward is {reward!r:.50}, not one number") from None
+
+
+def made(build: Callable[[], Any], name: str, index: int) -> Any:
+    """Return what a function makes.
+
+    Raises:
+      UserError: If it raises an exception.
+    """
+    try:
+        return build()
+    except (UserError, spaces.EnvError):
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"environment {index} of {name!r} could not be made"
+        raise UserError(f"{what}: {describe(error)}: mend that") from error
+
+
+def describe(error: BaseException) -> str:
+    """Return type, message and place of an exception of somebody else's code, in one line."""
+    place = ""
+    package = str(pathlib.Path(__file__).parents[2])
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    if own and not own[-1].filename.startswith(package):
+        place = f" (in {pathlib.PurePath(own[-1].filename).name}, line {own[-1].lineno})"
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 200 else text[:197] + "..."
+    return f"{type(error).__name__}{': ' * bool(text)}{text}{place}"
+
+
 class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
     """Take every action `repeat` times: rewards are summed, the end of an episode stops it."""
 
@@ -47,7 +92,7 @@ class ActionRepeat(gymnasium.Wrapper, RecordConstructorArgs):
         total = 0.0
         for _ in range(self._repeat):
             obs, reward, terminated, truncated, info = unpack(self.env.step(action), "step")
-            total += float(reward)
+            total += to_number(reward)
             if terminated or truncated:
                 break
         return obs, total, terminated, truncated, info
@@ -69,6 +114,7 @@ class FlatObservation(gymnasium.Wrapper, RecordConstructorArgs):
         spaces.act_spec(env.action_space, name)  # Refuses what is not supported.
         self._leaves = observations.obs_leaves(env.observation_space, size, name)
         self._label = f"environment {index} of {name!r}"
+        self._step = 0
         self.observation_space = gymnasium.spaces.Dict(
             {leaf.key: _space(leaf.spec) for leaf in self._leaves}
         )
@@ -84,40 +130,53 @@ class FlatObservation(gymnasium.Wrapper, RecordConstructorArgs):
         """Reset the inner environment.
 
         Raises:
-          EnvError: If the inner environment raised an exception.
+          EnvError: If the inner environment raised an exception, or returned what its spaces do
+            not promise.
         """
+        self._step = 0
         try:
             obs, _ = unpack(self.env.reset(seed=seed, options=options), "reset")
             return self._convert(obs), {}
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("reset", error) from error
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Step the inner environment.
 
         Raises:
-          EnvError: If the inner environment raised an exception.
+          EnvError: If the inner environment raised an exception, or returned what its spaces do
+            not promise.
         """
+        self._step += 1
         try:
             obs, reward, terminated, truncated, _ = unpack(self.env.step(action), "step")
-            return self._convert(obs), float(reward), bool(terminated), bool(truncated), {}
+            done = bool(terminated), bool(truncated)
+            return self._convert(obs), to_number(reward), *done, {}
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("step", error) from error
+
+    def close(self) -> None:
+        """Close the inner environment; a failure is only logged, as nothing depends on it."""
+        try:
+            self.env.close()
+        except Exception as error:
+            _log.warning(f"{self._label} failed in close(): {describe(error)}")
 
     def _convert(self, obs: Any) -> dict[str, np.ndarray]:
         return {leaf.key: leaf(obs) for leaf in self._leaves}
 
-    def _failure(self, what: str, error: Exception) -> spaces.EnvError:
+    def _failure(self, what: str, error: BaseException) -> spaces.EnvError:
+        where = f"{self._label} failed in {what}(), at step {self._step} of its episode"
+        if isinstance(error, spaces.EnvError):
+            return spaces.EnvError(f"{where}: {error}")
         # One string survives the way from a worker process; exception classes of the environment
         # might not.
         trace = "".join(traceback.format_exception(error)).rstrip()
-        return spaces.EnvError(
-            f"{self._label} failed in {what}(): {type(error).__name__}: {error}\n{trace}"
-        )
+        return spaces.EnvError(f"{where}: {describe(error)}\n{trace}")
 
 
 def _space(spec: spaces.ObsSpec) -> gymnasium.spaces.Box:
