@@ -4,6 +4,8 @@ Fills a replay of 64x64x1 images and 18 actions in 500-step episodes (8.4 GB for
 temporary folder, opens it as a fresh process would and samples batches.
 
     python benchmarks/replay.py --steps 2e6 --dir /path/with/space
+
+With `--keep` the folder stays, and `--replay` measures opening and sampling of one that is there.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import sys
 import tempfile
@@ -84,26 +87,37 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=50, help="transitions in a window")
     parser.add_argument("--repeats", type=int, default=500, help="batches measured")
     parser.add_argument("--dir", default=None, help="where the temporary folder is made")
+    parser.add_argument("--keep", action="store_true", help="do not delete that folder")
+    parser.add_argument("--replay", default=None, help="folder to measure instead of filling one")
     args = parser.parse_args()
     steps = int(args.steps)
     settings = {"capacity": steps, "length": args.length}
     result: dict[str, object] = {"steps": steps, "memory_mb_empty": memory()}
-    with tempfile.TemporaryDirectory(dir=args.dir) as directory:
-        replay = Replay(directory, **settings)
-        times = fill(replay, steps, args.episode)
-        result["add_us"] = {"mean": statistics.mean(times), "median": statistics.median(times)}
-        result["memory_mb_filled"] = memory()
-        replay.close()
-        os.sync()  # Else the kernel still writes gigabytes while we measure.
+    directory = args.replay or tempfile.mkdtemp(dir=args.dir)
+    try:
+        if not args.replay:
+            replay = Replay(directory, **settings)
+            times = fill(replay, steps, args.episode)
+            result["add_us"] = {"mean": statistics.mean(times), "median": statistics.median(times)}
+            result["memory_mb_filled"] = memory()
+            replay.close()
+            os.sync()  # Else the kernel still writes gigabytes while we measure.
         begin = time.perf_counter()
         replay = Replay(directory, **settings)
         result["open_s"] = time.perf_counter() - begin
+        result["memory_mb_opened"] = memory()
         result["draw_ms"] = milliseconds(lambda: replay.draw(args.batch), args.repeats)
         result["sample_ms"] = milliseconds(lambda: replay.sample(args.batch), args.repeats)
         with Prefetcher(replay, args.batch) as batches:
             result["prefetched_ms"] = milliseconds(lambda: next(batches), args.repeats)
         result["memory_mb_sampled"] = memory()
         result["stats"] = replay.stats
+        replay.close()
+    finally:
+        if args.keep:
+            result["folder"] = directory
+        elif not args.replay:
+            shutil.rmtree(directory)
     print(json.dumps(result, indent=2))
 
 
