@@ -30,9 +30,11 @@ from dreamerv2.evaluation import (
     kept_keys,
     video_keys,
 )
+from dreamerv2.health import Health, TrainingDiverged
 from dreamerv2.logdir import Logdir, derive_seed
 from dreamerv2.progress import Progress, check_prefill
-from dreamerv2.reporting import Reporter, TrainingDiverged
+from dreamerv2.reporting import Reporter
+from dreamerv2.rescue import rescue
 from dreamerv2.spaces_file import save_spaces
 
 __all__ = ["MakeEnv", "Training", "TrainingDiverged", "run"]
@@ -60,6 +62,7 @@ def run(
     Raises:
         UserError: The settings or the folder cannot be used; nothing has been written then.
         TrainingDiverged: The gradients stay not finite; the last checkpoint is intact.
+        EnvError: An environment failed; the run has been saved.
     """
     hooks = Hooks(callbacks)
     with contextlib.ExitStack() as stack:
@@ -82,11 +85,8 @@ def run(
             save_spaces(logdir.path, env.obs_space, env.act_space, env.env_space)
             try:
                 training.run()
-            except Exception:
-                if hooks.failed:  # Hooks are called between steps, when the state is whole.
-                    training.save()
-                    terminal.print(f"A callback failed at {training.frames:,} frames; saved.")
-                raise
+            except Exception as error:
+                rescue(error, training, hooks.failed, terminal.print)
 
 
 class Training:
@@ -139,7 +139,8 @@ class Training:
             video_length=VIDEO_LENGTH,
         )
         outputs = [LogHook(hooks, self)] if "on_log" in hooks else []
-        self._reporter = Reporter(config, logdir, terminal, self._progress, outputs)
+        self._health = Health(agent.variables(), scaling=config.precision == 16)
+        self._reporter = Reporter(config, logdir, terminal, self._progress, self._health, outputs)
         for notice in self._replay.notices:
             terminal.print(notice)
 
@@ -163,10 +164,14 @@ class Training:
         self._reporter.logger.scalar(name, value)
 
     def save(self) -> None:
-        """Write a checkpoint and wait until it is complete."""
-        self._checkpoint.save()
+        """Write a checkpoint and wait until it is complete, unless the state is spoiled."""
+        if trouble := self._health.trouble():
+            self._terminal.print(f"Kept the last checkpoint: at {self.frames:,} frames {trouble}.")
+        else:
+            self._checkpoint.save()
 
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
+        """Return whether the run was asked to stop."""
         return self._interrupt.requested is not None or self._hooks.stopped
 
     def run(self) -> None:
@@ -188,7 +193,7 @@ class Training:
         self._reporter.write_updates(self._replay.stats)
         self._hooks("on_end", self)
         self.save()
-        if self._stopping():
+        if self.stopping():
             self._terminal.print(
                 f"Stopped at {self.frames:,} frames and saved; run the same command to continue."
             )
@@ -204,7 +209,7 @@ class Training:
             derive_seed(self.config.seed, _RANDOM, self.steps),
         )
         with self._terminal.progress("Prefill", total, start=self.steps) as progress:
-            while self.steps < total and not self._stopping():
+            while self.steps < total and not self.stopping():
                 self._progress.steps += self._driver(random, steps=1)
                 self._hooks.step(self)
                 progress.update(self.steps)
@@ -223,7 +228,7 @@ class Training:
         before, note = at.updates, SpeedNote()
         at.should_save(time.monotonic())
         with self._terminal.progress("Train", total, "frames", at.frames) as progress:
-            while at.steps < config.steps and not self._stopping():
+            while at.steps < config.steps and not self.stopping():
                 if at.should_eval(at.steps):
                     self._evaluate()
                 at.steps += self._driver(self._policy, steps=1)
@@ -233,10 +238,12 @@ class Training:
                 if at.should_log(at.steps):
                     self._reporter.write_updates(self._replay.stats)
                 self._checkpoint.check()
-                if at.should_save(time.monotonic()):
+                at.unsaved |= at.should_save(time.monotonic())
+                if at.unsaved and not self._health.trouble():
                     self._checkpoint.start()
                 progress.update(at.frames)
                 left = config.steps - at.steps
+                    at.unsaved = False
                 if text := note(at.updates - before, at.steps, left, config.action_repeat):
                     self._terminal.print(text)
 
@@ -247,7 +254,7 @@ class Training:
 
     def _learn(self) -> None:
         """Make the updates that are due."""
-        while self._progress.due > 0 and not self._stopping():
+        while self._progress.due > 0 and not self.stopping():
             _, metrics = self.agent.train(next(self._batches), self.steps)
             self._reporter.update(metrics)
             self._progress.updates += 1
@@ -267,7 +274,7 @@ class Training:
                     seed,
                     keep=kept_keys(config),
                     video=video_keys(config),
-                    stop=self._stopping,
+                    stop=self.stopping,
                 )
         except Stopped:
             return

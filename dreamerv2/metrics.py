@@ -31,10 +31,15 @@ class MetricBuffer:
         row = tf.stack([tf.cast(metrics[name], tf.float32) for name in names])
         self._tables[-1][1].append(row)
 
-    def result(self) -> dict[str, float]:
-        """Return the mean of each metric since the last call, and forget them."""
+    def result(self) -> tuple[dict[str, float], dict[str, int]]:
+        """Return what the updates since the last call gave, and forget it.
+
+        Returns:
+            The mean of each metric, and for those that were not finite in how many updates.
+        """
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
+        bad: dict[str, int] = {}
         for names, rows in self._tables:
             table = tf.stack(rows).numpy()
             finite = np.isfinite(table)
@@ -42,5 +47,7 @@ class MetricBuffer:
             for name, total, count in zip(names, totals, finite.sum(0), strict=True):
                 sums[name] = sums.get(name, 0.0) + float(total)
                 counts[name] = counts.get(name, 0) + int(count)
+                if count < len(rows):
+                    bad[name] = bad.get(name, 0) + len(rows) - int(count)
         self._tables = []
-        return {name: sums[name] / n if n else float("nan") for name, n in counts.items()}
+        return {name: sums[name] / n if n else float("nan") for name, n in counts.items()}, bad

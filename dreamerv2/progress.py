@@ -23,6 +23,7 @@ class Progress:
         successes: Of the training episodes so far, by the keys `log_keys_success`.
         should_train: Is due every `train_every` agent steps; and so on.
         should_save: Is due every `save_every` seconds of this process.
+        unsaved: It was due, and the state has not been fit to be saved since.
     """
 
     def __init__(self, config: Config) -> None:
@@ -37,6 +38,7 @@ class Progress:
         self.should_log = Every(config.log_every)
         self.should_eval = Every(config.eval_every if config.eval_eps else 0)
         self.should_save = Every(config.save_every)
+        self.unsaved = False
 
     @property
     def frames(self) -> int:

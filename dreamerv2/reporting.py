@@ -12,12 +12,13 @@ from dreamerv2.common.config import Config
 from dreamerv2.common.logger import JSONLines, Logger, Output, TensorBoard, Terminal
 from dreamerv2.common.successes import Successes
 from dreamerv2.evaluation import Episode, episode_metrics
+from dreamerv2.health import Health
 from dreamerv2.metrics import MetricBuffer
 from dreamerv2.progress import Progress
 
 
-class TrainingDiverged(RuntimeError):
-    """No update could be applied for a whole logging interval."""
+# Metrics listed in a notice.
+_NAMED = 6
 
 
 class Reporter:
@@ -29,6 +30,7 @@ class Reporter:
             they are about to be written again.
         terminal: Shows a line per write.
         progress: Says at which frame the run is.
+        health: Is told of every update.
         outputs: Further outputs.
     """
 
@@ -38,9 +40,11 @@ class Reporter:
         logdir: pathlib.Path,
         terminal: Terminal,
         progress: Progress,
+        health: Health,
         outputs: Sequence[Output] = (),
     ) -> None:
-        self._config, self._progress = config, progress
+        self._config, self._progress, self._health = config, progress, health
+        self._terminal = terminal
         lines = JSONLines(logdir)
         lines.truncate_after(progress.frames)
         self.logger = Logger(
@@ -52,6 +56,7 @@ class Reporter:
     def update(self, metrics: Mapping[str, tf.Tensor]) -> None:
         """Keep the metrics of one update, without waiting for the device."""
         self._metrics.add(metrics)
+        self._health.update(metrics)
 
     def episode(self, episode: Episode) -> None:
         """Add the metrics of a training episode."""
@@ -93,21 +98,23 @@ class Reporter:
             replay: Statistics of the replay.
 
         Raises:
-            TrainingDiverged: Not one of the updates could be applied.
+            TrainingDiverged: For long no update could be applied.
         """
         updates = len(self._metrics)
-        metrics = self._metrics.result()
+        metrics, bad = self._metrics.result()
         self.logger.add(metrics)
+        self.logger.scalar("updates_not_finite", max(bad.values(), default=0))
         self.logger.add(self._progress.successes.metrics("train"))
         self.logger.scalar("updates", self._progress.updates)
         for key in ("total_episodes", "loaded_steps", "loaded_episodes"):
             self.logger.scalar(f"replay_{key}", replay[key])
         self.logger.write(fps=True)
-        skipped = {k.removesuffix("_skipped"): v for k, v in metrics.items() if "_skipped" in k}
-        bad = [name for name, share in skipped.items() if share == 1]
-        if bad and updates > 100:
-            raise TrainingDiverged(
-                f"none of the last {updates} updates up to frame {self._progress.frames:,} could "
-                f"be applied, because the gradients of {', '.join(bad)} are not finite; the last "
-                "checkpoint is kept: lower the learning rate or raise the precision."
+        if self._config.precision == 16:  # Loss scaling tries how far it can go.
+            bad = {name: n for name, n in bad.items() if not name.endswith("_grad_norm")}
+        if bad:
+            listed = ", ".join(f"{name} ({n})" for name, n in list(bad.items())[:_NAMED])
+            more = ", ..." if len(bad) > _NAMED else ""
+            self._terminal.print(
+                f"Values that are not finite in the last {updates:,} updates: {listed}{more}."
             )
+        self._health.check(self._progress.frames)

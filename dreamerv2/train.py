@@ -16,6 +16,8 @@ if not __package__:  # Started as a script: import this checkout, not files besi
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from dreamerv2.common import flags
+from dreamerv2.common.driver import PolicyError
+from dreamerv2.common.envs.spaces import EnvError
 from dreamerv2.common.errors import UserError
 from dreamerv2.common.quiet import quiet_start
 
@@ -40,6 +42,9 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/tra
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (EnvError, PolicyError) as error:  # The first line; the rest is a traceback.
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
 
 
 def train(config: Config) -> int:

@@ -35,16 +35,17 @@ def test_speed_is_said_once_after_the_updates_that_compile(
 
 def test_metrics_average_and_leave_out_what_is_not_finite() -> None:
     buffer = MetricBuffer()
-    assert buffer.result() == {}
+    assert buffer.result() == ({}, {})
     for value in (1.0, 3.0, float("inf")):
         buffer.add({"a": value, "bad": float("nan"), "b": 2})
     assert len(buffer) == 3
-    result = buffer.result()
+    result, bad = buffer.result()
+    assert bad == {"a": 1, "bad": 3}
     assert result["a"] == 2.0 and result["b"] == 2.0
     assert result["bad"] != result["bad"]
-    assert len(buffer) == 0 and buffer.result() == {}
+    assert len(buffer) == 0 and buffer.result() == ({}, {})
     buffer.add({"c": 1.0})
-    assert buffer.result() == {"c": 1.0}
+    assert buffer.result() == ({"c": 1.0}, {})
 
 
 def test_metrics_may_come_and_go() -> None:
@@ -52,5 +53,5 @@ def test_metrics_may_come_and_go() -> None:
     for metrics in ({"a": 1.0, "b": 10.0}, {"a": 2.0}, {"a": 6.0}, {"c": 5.0, "b": 20.0}):
         buffer.add(metrics)
     assert len(buffer) == 4
-    assert buffer.result() == {"a": 3.0, "b": 15.0, "c": 5.0}
-    assert buffer.result() == {}
+    assert buffer.result() == ({"a": 3.0, "b": 15.0, "c": 5.0}, {})
+    assert buffer.result() == ({}, {})

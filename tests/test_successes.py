@@ -82,9 +82,10 @@ def test_checkpoints_hold_the_count_and_older_ones_do_without() -> None:
 
 def test_runs_and_evaluations_log_them(tmp_path: pathlib.Path) -> None:
     reporting = pytest.importorskip("dreamerv2.reporting")
+    health = pytest.importorskip("dreamerv2.health").Health({}, scaling=False)
     config = flags.build(CONFIGS).update({"log_keys_success": "log_a"})
     with Terminal() as terminal:
-        reporter = reporting.Reporter(config, tmp_path, terminal, Progress(config))
+        reporter = reporting.Reporter(config, tmp_path, terminal, Progress(config), health)
         for unlocked in (0, 2, 2, 0):
             reporter.episode(episode(reward=[0, 1], log_a=[0, unlocked]))
         reporter.evaluation([episode(reward=[0, 1], log_a=[0, 1])], {})
