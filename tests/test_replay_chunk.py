@@ -83,13 +83,17 @@ def test_format_as_documented(tmp_path):
     chunk, data = make(tmp_path, 20)
     content = chunk.path.read_bytes()
     magic, version, header, length, checksum = struct.unpack_from("<8sIIII", content)
-    assert (magic, version, header % 4096) == (b"\x89REPLAY\n", 1, 0)
+    assert (magic, version, header % 4096) == (b"\x89REPLAY\n", 2, 0)
     assert struct.unpack_from("<QI", content, 24) == (20, 1)
     text = content[64 : 64 + length]
     assert zlib.crc32(text) == checksum
     meta = json.loads(text)
     assert (meta["stream"], meta["sequence"], meta["first"], meta["capacity"]) == (3, 4, 80, 20)
     checksums = struct.unpack_from(f"<{len(SCHEMA)}I", content, header - 4 * len(SCHEMA))
+    sums = struct.unpack_from("<20I", content, header - 4 * len(SCHEMA) - 4 * 20)
+    names = [key["name"] for key in meta["keys"]]
+    for row, crc in enumerate(sums):
+        assert zlib.crc32(b"".join(data[name][row].tobytes() for name in names)) == crc
     end = header
     for key, crc in zip(meta["keys"], checksums, strict=True):
         shape = (20, *key["shape"])

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from counting import Counting, check
 
+from dreamerv2.common import replay_writer
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.replay import Replay
+from dreamerv2.common.replay_chunk import Chunk
 
 
 def test_same_state_and_data_give_the_same_draws_across_processes(tmp_path):
@@ -117,7 +120,10 @@ def test_lower_capacity_evicts_when_opened(tmp_path):
 KILLED = """
 import sys
 import numpy as np
+from dreamerv2.common import replay_writer
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.replay import Replay
+from dreamerv2.common.replay_chunk import Chunk
 replay = Replay(sys.argv[1], capacity=3000, length=5, chunk=32)
 row = replay.state()["streams"].get("0", [0])[0]
 step = 0
@@ -228,3 +234,106 @@ def test_truncation_while_in_use_is_an_exception(tmp_path):
         os.truncate(path, 4096)
     with pytest.raises(Exception, match="shorter than when it was opened"):
         replay.gather(windows)
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x20]))
+
+
+def last_offset(path: Path, row: int) -> int:
+    """Where the `where` of `Counting` (16 bytes, not looked at when a file is opened) is."""
+    return Chunk.load(path)[0].columns[-1].offset + 16 * row
+
+
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_damaged_value_is_found_when_it_is_drawn(tmp_path, caplog, which):
+    settings = {"capacity": 400, "length": 5, "chunk": 10}
+    data = Counting(Replay(tmp_path, **settings))
+    for _ in range(10):
+        data.episode(5)
+    data.replay.close()
+    path = sorted(tmp_path.iterdir())[which]
+    flip(path, last_offset(path, 3))
+    replay = data.replay = Replay(tmp_path, **settings)
+    assert not replay.notices
+    data.episode(3, last=False)
+    batch = replay.sample(300)
+    check(batch, 300, 5)
+    rows = set(batch["where"][..., 3].ravel())
+    assert not rows & set(range(10 * which, 10 * which + 10))
+    assert path.with_name(path.name + ".bad").exists() and not path.exists()
+    assert len(replay.notices) == len(caplog.records) == 1
+    assert "has damaged values in row 3; it is now" in replay.notices[0]
+    data.episode(4)  # The running episode goes on, in the same file.
+    assert replay.stats["total_episodes"] == 11 and replay.stats["total_steps"] == 11 * 4 + 2
+    check(replay.sample(300), 300, 5)
+    again = Replay(tmp_path, **settings)
+    assert not again.notices and again.stats == replay.stats
+
+
+def test_windows_drawn_before_a_file_was_set_aside_are_replaced(tmp_path):
+    replay = Replay(tmp_path, capacity=400, length=5, chunk=10)
+    data = Counting(replay)
+    for _ in range(10):
+        data.episode(5)
+    replay.close()
+    path = sorted(tmp_path.iterdir())[1]
+    flip(path, last_offset(path, 0))
+    replay = Replay(tmp_path, capacity=400, length=5, chunk=10)
+    first, second = replay.draw(100), replay.draw(100)
+    for windows in (first, second):
+        batch = replay.gather(windows)
+        check(batch, 100, 5)
+        assert not set(batch["where"][..., 3].ravel()) & set(range(10, 20))
+    assert len(replay.notices) == 1
+
+
+@pytest.mark.parametrize("rows", [10, 7])
+def test_every_byte_that_is_written_is_checked(tmp_path, rows):
+    original = tmp_path / "original"
+    data = Counting(Replay(original, capacity=100, length=3, chunk=10))
+    data.episode(rows, last=False)
+    data.replay.close()
+    (path,) = original.iterdir()
+    expected = Replay(original, capacity=100, length=3, ongoing=True, chunk=10).sample(50)
+    whole = path.read_bytes()
+    chunk, _ = Chunk.load(path)
+    used = {b for c in chunk.columns for b in range(c.offset, c.offset + c.stride * rows)}
+    used |= set(range(24)) | set(range(64, 24 + 64))
+    used |= set(range(chunk.sums_offset, chunk.sums_offset + 4 * rows))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for offset in sorted(used)[::13]:
+        for left in copy.iterdir():
+            left.unlink()
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1 << (offset % 8)
+        (copy / path.name).write_bytes(damaged)
+        replay = Replay(copy, capacity=100, length=3, ongoing=True, chunk=10)
+        if not replay.notices:  # Else found when it was opened.
+            with pytest.raises(UserError, match="holds no 3 steps"):
+                replay.gather(replay.draw(50))
+        assert len(replay.notices) == 1, offset
+    assert expected["image"].shape == (50, 3, 4, 4, 1)
+
+
+def test_files_without_checksums_of_rows_are_still_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_writer, "VERSION", 1)
+    load = Chunk.__init__
+    monkeypatch.setattr(Chunk, "__init__", lambda self, *a: load(self, *a[:3], 1))
+    data = Counting(Replay(tmp_path, capacity=400, length=5, chunk=10))
+    data.episode(25)
+    data.replay.close()
+    monkeypatch.undo()
+    data.replay = Replay(tmp_path, capacity=400, length=5, chunk=10)
+    data.episode(20)
+    check(data.replay.sample(100), 100, 5)
+    path = sorted(tmp_path.iterdir())[0]
+    flip(path, last_offset(path, 3))
+    replay = Replay(tmp_path, capacity=400, length=5, chunk=10)
+    check(replay.sample(100), 100, 5)
+    assert "has damaged values of where" in replay.notices[0]

@@ -1,4 +1,8 @@
-"""The one exception that command lines turn into a sentence and exit status 2."""
+"""The one exception that command lines turn into a sentence, and what a full disk looks like."""
+
+from __future__ import annotations
+
+import errno
 
 
 class UserError(Exception):
@@ -8,3 +12,8 @@ class UserError(Exception):
     this exception, print ``error: <message>`` to the standard error stream and exit with status 2
     before anything is written. Every other exception is a bug and keeps its traceback.
     """
+
+
+def no_space(error: OSError) -> bool:
+    """Return whether a disk, a quota or a limit on files is what stopped a write."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

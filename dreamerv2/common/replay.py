@@ -12,6 +12,7 @@ import numpy as np
 
 from dreamerv2.common import replay_sampling
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.replay_chunk import DamagedRows
 from dreamerv2.common.replay_store import Store, Window
 from dreamerv2.common.replay_stream import Stream
 
@@ -138,12 +139,27 @@ class Replay:
     def gather(self, windows: Sequence[Window]) -> dict[str, np.ndarray]:
         """Reads windows: every stored key as ``(B, L, ...)``; ``is_first[:, 0]`` is True.
 
+        A file that turns out damaged is set aside with a warning, and other windows are drawn in
+        place of those in it.
+
         Raises:
             ChunkError: a file was truncated while it was in use.
+            UserError: without the damaged files there is too little left, see `draw`.
         """
-        batch = self._store.read(windows, self.length)
-        batch["is_first"][:, 0] = True
-        return batch
+        while True:
+            try:
+                batch = self._store.read(windows, self.length)
+            except DamagedRows as error:
+                windows = self._replace(windows, error)
+                continue
+            batch["is_first"][:, 0] = True
+            return batch
+
+    def _replace(self, windows: Sequence[Window], error: DamagedRows) -> list[Window]:
+        with self._lock:
+            self._store.set_aside(error.chunk, error)
+            whole = [w for w in windows if all(c is not error.chunk for c, _, _ in w.pieces)]
+            return whole + self.draw(len(windows) - len(whole))
 
     def sample(self, batch: int) -> dict[str, np.ndarray]:
         """Draws and reads ``batch`` windows: ``(B, L, ...)`` arrays."""

@@ -5,12 +5,14 @@ A chunk file holds up to ``capacity`` consecutive rows of one stream. Nothing is
     0    magic (8 bytes), version, header bytes, JSON bytes, JSON checksum (uint32 each)
     24   rows written so far (uint64), sealed (uint32: 0 or 1)
     64   JSON: stream, sequence, first, capacity, order, totals, keys (name, dtype, shape, offset)
+         one crc32 (uint32) a row, over its keys in the order of their arrays
          one crc32 (uint32) a key, valid once sealed
     ...  one array ``(capacity, *shape)`` a key, aligned, small keys first
 
 All numbers are little-endian. Rows are written through a memory map and the row count is advanced
 last, so a process killed at any instant loses at most the row being written: the page cache
-outlives the process. A full chunk is sealed with one checksum a key. Space is allocated when the
+outlives the process. Each row has a checksum, which is compared when the row is first read by a
+process, and a full chunk is sealed with one checksum a key. Space is allocated when the
 file is created, hence a full disk is an exception then, not a bus error later.
 
 Reading goes through ``preadv`` into the caller's arrays, not through memory maps: as fast when the
@@ -34,7 +36,7 @@ import numpy as np
 SUFFIX = ".chunk"
 PAGE = 4096
 MAGIC = b"\x89REPLAY\n"
-VERSION = 1
+VERSION = 2  # 1 had no checksums of rows.
 FIXED = struct.Struct("<8sIIII")  # Magic, version, header bytes, JSON bytes, JSON checksum.
 PROGRESS = struct.Struct("<QI")  # Rows and the sealed flag.
 PROGRESS_OFFSET = 24
@@ -46,6 +48,14 @@ Schema = dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 class ChunkError(Exception):
     """A file is damaged, truncated or not a chunk at all."""
+
+
+class DamagedRows(ChunkError):
+    """Rows that were read have other values than were written."""
+
+    def __init__(self, chunk: Chunk, message: str) -> None:
+        super().__init__(message)
+        self.chunk = chunk
 
 
 class Column(NamedTuple):
@@ -91,7 +101,9 @@ class Chunk:
     replay when the chunk was created, ``totals`` what all streams had counted by then.
     """
 
-    def __init__(self, path: Path, meta: Mapping[str, Any], header: int) -> None:
+    def __init__(
+        self, path: Path, meta: Mapping[str, Any], header: int, version: int = VERSION
+    ) -> None:
         self.path = path
         self.stream = int(meta["stream"])
         self.sequence = int(meta["sequence"])
@@ -108,6 +120,8 @@ class Chunk:
         }
         self.columns, self.size = layout(self.schema, self.capacity, header)
         self.checksum_offset = header - 4 * len(self.columns)
+        self.sums_offset = self.checksum_offset - 4 * self.capacity if version > 1 else None
+        self.trusted = np.zeros(self.capacity, bool)  # Rows that were compared or written here.
         self.rows = 0
         self.sealed = False
         self.episode_starts = 0  # Rows with is_first; kept by the replay.
@@ -127,6 +141,8 @@ class Chunk:
     def load(cls, path: Path) -> tuple[Chunk, dict[str, np.ndarray]]:
         """Opens a file; returns the chunk and its small keys, ``(rows,)`` each, verified.
 
+        A chunk that is not sealed is verified as a whole, the others as their rows are read.
+
         Raises:
             ChunkError: the file is damaged, truncated or foreign.
         """
@@ -135,7 +151,7 @@ class Chunk:
         if len(start) < PAGE or start[: len(MAGIC)] != MAGIC:
             raise ChunkError("is no replay chunk")
         _, version, header, length, checksum = FIXED.unpack_from(start)
-        if version != VERSION:
+        if version not in (1, VERSION):
             raise ChunkError(f"has version {version} where this program reads {VERSION}")
         if length > header or header > os.fstat(handle.fd).st_size:
             raise ChunkError("is truncated")
@@ -145,7 +161,7 @@ class Chunk:
         if zlib.crc32(text) != checksum:
             raise ChunkError("has a damaged header")
         try:
-            chunk = cls(path, json.loads(text), header)
+            chunk = cls(path, json.loads(text), header, version)
         except (KeyError, TypeError, ValueError) as error:
             raise ChunkError("has an unusable header") from error
         if path.name != cls.name(chunk.stream, chunk.sequence):
@@ -167,10 +183,14 @@ class Chunk:
             if sealed and zlib.crc32(data) != crc:
                 raise ChunkError(f"has damaged values of {column.name}")
             small[column.name] = np.frombuffer(data, column.dtype).reshape(rows, *column.shape)
+        if not sealed and chunk.sums_offset is not None:
+            chunk.read(
+                0, rows, {c.name: memoryview(bytearray(c.stride * rows)) for c in chunk.columns}
+            )
         return chunk, small
 
     def verify(self) -> None:
-        """Reads all data of a sealed chunk and checks it; an unsealed chunk has no checksums.
+        """Reads all data of a sealed chunk and checks it; one that is not was checked when opened.
 
         Raises:
             ChunkError: some key has other values than were written.
@@ -183,22 +203,49 @@ class Chunk:
             self._fill(handle, memoryview(data), column.offset)
             if zlib.crc32(data) != crc:
                 raise ChunkError(f"has damaged values of {column.name}")
+        self.trusted[:] = True
 
     def read(self, row: int, count: int, outputs: Mapping[str, memoryview]) -> None:
         """Reads ``count`` rows from ``row`` into one writable byte buffer a key.
 
         Raises:
             ChunkError: the file has become shorter than it was.
+            DamagedRows: some row has other values than were written.
         """
         handle = self._open()
         for name, _, _, offset, stride in self.columns:
             if stride:
                 self._fill(handle, outputs[name][: count * stride], offset + row * stride)
+        if not self.trusted[row : row + count].all():
+            self._compare(handle, row, count, outputs)
+            self.trusted[row : row + count] = True
 
     def delete(self) -> None:
         """Deletes the file; whoever still holds this object can go on reading."""
-        self._handle = self._open()
+        self.hold()
         self.path.unlink(missing_ok=True)
+
+    def hold(self) -> None:
+        """Keeps the file open, before it gets another name or none."""
+        self._handle = self._open()
+
+    def _compare(
+        self, handle: Handle, row: int, count: int, outputs: Mapping[str, memoryview]
+    ) -> None:
+        if self.sums_offset is None:
+            try:
+                self.verify()
+            except ChunkError as error:
+                raise DamagedRows(self, str(error)) from error
+            return
+        stored = memoryview(bytearray(4 * count))
+        self._fill(handle, stored, self.sums_offset + 4 * row)
+        for index, crc in enumerate(stored.cast("I")):
+            found = 0
+            for name, _, _, _, stride in self.columns:
+                found = zlib.crc32(outputs[name][index * stride : (index + 1) * stride], found)
+            if found != crc:
+                raise DamagedRows(self, f"has damaged values in row {row + index}")
 
     def _open(self) -> Handle:
         if self._handle is not None:

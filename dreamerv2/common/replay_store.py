@@ -109,6 +109,7 @@ class Store:
 
         Raises:
             ChunkError: a file was truncated while it was in use.
+            DamagedRows: a file holds other values than were written.
         """
         return read_windows(self._checker.schema, windows, length)
 
@@ -123,6 +124,26 @@ class Store:
         self.flush()
         for stream in self.streams.values():
             stream.writer = None
+
+    def set_aside(self, chunk: Chunk, error: ChunkError) -> None:
+        """Renames the file of a chunk that turned out damaged, and goes on without it.
+
+        Streams keep their counters, and episodes that are running go on.
+        """
+        before = self.streams
+        chunks = {chunk.path: chunk for stream in before.values() for chunk in stream.chunks}
+        if chunks.get(chunk.path) is not chunk:
+            return  # It was evicted or set aside meanwhile.
+        chunk.hold()  # Windows that were drawn before may still look for it.
+        self.notices.append(set_aside(chunk.path, error))
+        self._open()
+        for number, old in before.items():
+            stream = self.streams.setdefault(number, Stream(number))
+            stream.chunks = [chunks.get(new.path, new) for new in stream.chunks]
+            stream.writer = old.writer
+            if old.running:
+                stream.reopen(old.next)
+            stream.raise_totals(old.totals)
 
     def verify(self) -> list[Path]:
         """Reads all full files against their checksums; sets damaged ones aside, then reloads."""

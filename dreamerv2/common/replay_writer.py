@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamerv2.common.errors import UserError
+from dreamerv2.common.errors import UserError, no_space
 from dreamerv2.common.replay_chunk import (
     FIXED,
     JSON_OFFSET,
@@ -60,7 +60,7 @@ def create(
         ],
     }
     text = json.dumps(meta).encode()
-    header = -(-(JSON_OFFSET + len(text) + 4 * len(columns)) // PAGE) * PAGE
+    header = -(-(JSON_OFFSET + len(text) + 4 * (len(columns) + capacity)) // PAGE) * PAGE
     fixed = FIXED.pack(MAGIC, VERSION, header, len(text), zlib.crc32(text))
     path = directory / Chunk.name(stream, sequence)
     # The name appears with the rename only, so every *.chunk file has a whole header.
@@ -72,7 +72,7 @@ def create(
         os.rename(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if no_space(error):
             raise UserError(
                 f"The replay in {directory} cannot grow by {(size + header) / 1e6:.1f} MB "
                 f"({error.strerror}); free disk space or lower replay.capacity."
@@ -97,12 +97,22 @@ class Writer:
             ).reshape(chunk.capacity, *c.shape)
             for c in chunk.columns
         }
+        data = memoryview(self._map)
+        self._bytes = [(data[c.offset :], c.stride) for c in chunk.columns]
+        sums = chunk.sums_offset
+        self._sums = None if sums is None else np.frombuffer(self._map, "<u4", chunk.capacity, sums)
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Writes one row, already checked against the schema, then counts it."""
+        """Writes one row, already checked against the schema, and its checksum, then counts it."""
         row = self.chunk.rows
         for name, array in self._arrays.items():
             array[row] = values[name]
+        if self._sums is not None:
+            crc = 0
+            for data, stride in self._bytes:
+                crc = zlib.crc32(data[row * stride : (row + 1) * stride], crc)
+            self._sums[row] = crc
+        self.chunk.trusted[row] = True
         self._progress[0] = row + 1
         self.chunk.rows = row + 1
 
