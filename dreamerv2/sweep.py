@@ -9,6 +9,7 @@ machines share. Running the same command again continues the sweep.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -26,6 +27,7 @@ from dreamerv2.common.signals import Interrupt
 if TYPE_CHECKING:
     from dreamerv2.sweeps.driver import Driver
     from dreamerv2.sweeps.lease import Lease
+    from dreamerv2.sweeps.plan import Run
     from dreamerv2.sweeps.table import Screen
 
 # A rate that a GPU may sustain, to give the number of operations a meaning for people.
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/swe
 
 def sweep(args: argparse.Namespace, settings: Sequence[str]) -> int:
     """Do what the command line asks for and return the exit status."""
-    from dreamerv2.sweeps import describe, plan, status
+    from dreamerv2.sweeps import describe, plan
 
     folder = pathlib.Path(os.path.abspath(pathlib.Path(args.logdir).expanduser()))
     if args.status:
@@ -79,15 +81,25 @@ def sweep(args: argparse.Namespace, settings: Sequence[str]) -> int:
     if args.dry_run:
         print("\n".join(describe.describe(runs, args.tflops)))
         return 0
-    from dreamerv2.sweeps import ray_pool
+    # Not `KeyboardInterrupt`, which may strike inside of Ray and be lost there.
+    with Interrupt() as interrupt:
+        return _run(args, runs, folder, interrupt)
+
+
+def _run(
+    args: argparse.Namespace, runs: Sequence[Run], folder: pathlib.Path, interrupt: Interrupt
+) -> int:
+    """Connect to Ray, make sure that everything is as it must be, and run the sweep."""
+    from dreamerv2.sweeps import driver, files, ray_pool, status
 
     with ray_pool.RayPool(args.address, args.gpus_per_run, args.cpus_per_run) as pool:
         pool.check_storage(folder)
         lease = _acquire(folder)
         try:
+            if interrupt.requested is not None:
+                print("Stopped before any run was started.")
+                return 1
             status.write_plan(folder, runs)
-            from dreamerv2.sweeps import driver, files
-
             environment = {} if pool.gpus else _threads(pool.cpus)
             events = files.Events(folder)
             events("start", runs=len(runs), slots=pool.slots(), gpus_per_run=pool.gpus)
@@ -133,11 +145,17 @@ def _acquire(folder: pathlib.Path) -> Lease:
 
 def _drive(work: Driver, folder: pathlib.Path, lease: Lease, events: Callable[..., None]) -> int:
     """Step the sweep until it is finished or was stopped."""
+    from dreamerv2.sweeps import files
     from dreamerv2.sweeps.lease import LeaseLost
     from dreamerv2.sweeps.table import Screen
 
     states = Counter(entry.state for entry in work.entries)
-    with Interrupt() as interrupt, Screen(sys.stdout) as screen:
+    log = folder / files.FOLDER / "ray.log"
+    with contextlib.ExitStack() as stack:
+        # Once more, since Ray has handlers of its own. It also prints whatever its machines say.
+        interrupt = stack.enter_context(Interrupt())
+        screen = stack.enter_context(Screen(sys.stdout))
+        stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(log, "a"))))
         if states["done"]:
             screen.print(f"{states['done']} of them are complete already.")
         shown = -_SHOW

@@ -155,7 +155,7 @@ class RayPool:
         try:
             return self._ray.get(task)
         except Exception as error:  # Whatever the machine raised, or that it ended.
-            return f"cannot run tasks ({_first_line(error)})"
+            return f"cannot run tasks ({_summary(error)})"
 
     def slots(self) -> int:
         """Return how many runs fit on the machines that there are now."""
@@ -188,7 +188,7 @@ class RayPool:
             try:
                 result.append(Ended(attempt, self._ray.get(task)))
             except Exception as error:  # The node, the worker process or the keeper ended.
-                result.append(Ended(attempt, None, _first_line(error)))
+                result.append(Ended(attempt, None, _summary(error)))
         return result
 
     def cancel(self, attempt: str) -> None:
@@ -207,9 +207,9 @@ class RayPool:
             self._ray.shutdown()
 
 
-def _first_line(error: BaseException) -> str:
-    """What Ray's errors say at their beginning, without the stack of the other machine."""
+def _summary(error: BaseException) -> str:
+    """The first sentence of an error of Ray, without advice and the stack of the other machine."""
     cause = getattr(error, "cause", None)
     text = str(cause if isinstance(cause, BaseException) else error).strip()
-    line = (text.splitlines() or [""])[0]
-    return f"{type(cause or error).__name__}: {line}"[:300]
+    sentence = re.split(r"\. |\n", text, maxsplit=1)[0]
+    return f"{type(cause or error).__name__}: {sentence}"[:300]

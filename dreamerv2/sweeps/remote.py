@@ -11,6 +11,7 @@ import pathlib
 import platform
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ def keep(job: dict[str, Any], root: str) -> dict[str, Any]:
     Raises:
         RuntimeError: The keeper ended without saying how.
     """
+    # Where Ray was started in the background of a shell, interrupts would pass by unnoticed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     package = find_package(root)
     if package is None:
         raise RuntimeError(f"DreamerV2 is not installed on {platform.node()}")

@@ -94,7 +94,9 @@ class Screen:
         self.console = rich.console.Console(file=stream, highlight=False, markup=False, emoji=False)
         self._live: rich.live.Live | None = None
         if stream.isatty() and os.environ.get("TERM", "") != "dumb":
-            self._live = rich.live.Live(console=self.console, auto_refresh=False)
+            self._live = rich.live.Live(
+                console=self.console, auto_refresh=False, redirect_stdout=False
+            )
 
     def __enter__(self) -> Screen:
         """Begin to show."""
