@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import pathlib
 import re
-import socket
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -17,6 +14,7 @@ from dreamerv2.common import flags
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.lock import Lock, Locked
 from dreamerv2.common.schema import show
 
 CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
@@ -24,6 +22,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
 # What a run leaves behind that ended before it wrote its configuration, and files that people
 # themselves redirect output to or that systems put everywhere.
 _OURS = r"lock|replay|checkpoint|evaluation|metrics\.jsonl|events\.out\..*|spaces\.json"
+_TEMPORARY = (".config.yaml.*.tmp", ".spaces.json.*.tmp", "metrics.jsonl.tmp")
 _HARMLESS = r"\..*|.*\.(log|txt|out|err)"
 
 # A run goes on only with these as they were: what its replay consists of,
@@ -138,8 +137,9 @@ def space_changes(
 class Logdir:
     """Exclusive use of the folder of a run, as a context manager.
 
-    The lock is the operating system's: it ends with the process, however that ends, and so is
-    never stale.
+    Another process is kept out by a lock of the operating system, which ends with the process,
+    however that ends; see `dreamerv2.common.lock`. What a killed process left half written is
+    removed.
 
     Args:
         config: Of the run.
@@ -147,7 +147,8 @@ class Logdir:
 
     Attributes:
         path: The folder.
-        notice: One sentence on settings that changed since the run began, or None.
+        notice: Sentences on settings that changed since the run began, and on a lock that is in
+            doubt; None if there is nothing to say.
 
     Raises:
         UserError: The folder cannot be written, another process is using it, or it is no place
@@ -161,33 +162,32 @@ class Logdir:
         check_logdir(config, spaces)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / "lock", "a+")  # noqa: SIM115
+            self._lock = Lock(self.path / "lock")
+        except Locked as owner:
+            raise UserError(
+                f"logdir {str(self.path)!r} is in use by process {owner}; "
+                "stop that process or choose another logdir."
+            ) from None
         except OSError as error:
             raise UserError(
                 f"logdir {str(self.path)!r} cannot be written ({error.strerror}); "
                 "choose a folder that you may write to."
             ) from None
         try:
-            self._acquire()
             # Once more, as another process may have begun a run in the meantime.
             self.notice = check_logdir(config, spaces)
         except BaseException:
             self._lock.close()
             raise
-
-    def _acquire(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "unknown"
-            raise UserError(
-                f"logdir {str(self.path)!r} is in use by process {owner}; "
-                "stop that process or choose another logdir."
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()} on {socket.gethostname()}\n")
-        self._lock.flush()
+        if self._lock.doubt:
+            doubt = (
+                f"The file system of {self.path} cannot lock files: make sure that process "
+                f"{self._lock.doubt} has ended."
+            )
+            self.notice = f"{self.notice} {doubt}" if self.notice else doubt
+        for pattern in _TEMPORARY:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def __enter__(self) -> Logdir:
         """Return itself."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -14,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dreamerv2.common import video
-from dreamerv2.common.errors import UserError
+from dreamerv2.common.json_lines import JSONLines
 from dreamerv2.common.terminal import Progress, Terminal
 
 __all__ = ["JSONLines", "Logger", "Output", "Progress", "TensorBoard", "Terminal"]
@@ -157,72 +154,6 @@ class Logger:
         self.close()
 
 
-class JSONLines:
-    """Appends to `metrics.jsonl`: a flushed line per write, `{"step": frames, name: number}`.
-
-    Numbers that aren't finite become null, as JSON has no others. A last line that was torn when
-    the previous run was killed is cut off when the file is opened.
-
-    Args:
-      logdir: Folder of the file; made if it isn't there.
-    """
-
-    def __init__(self, logdir: str | os.PathLike[str]) -> None:
-        self.path = pathlib.Path(logdir) / "metrics.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        _cut_torn_line(self.path)
-
-    def write(
-        self,
-        step: int,
-        scalars: Mapping[str, float],
-        images: Mapping[str, np.ndarray] | None = None,
-        videos: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """Appends a line, if there are scalars; images and videos are left out."""
-        if scalars:
-            numbers = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
-            line = json.dumps({"step": step, **numbers}, allow_nan=False) + "\n"
-            self._file.write(line.encode())
-            self._file.flush()
-
-    def truncate_after(self, step: int) -> None:
-        """Drops the lines whose step is greater than that of the checkpoint being resumed.
-
-        The resumed run writes them again. The file is replaced as a whole, so that being killed
-        meanwhile loses nothing.
-
-        Args:
-          step: In environment frames.
-
-        Raises:
-          UserError: A line isn't one that this class writes.
-        """
-        kept = []
-        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
-            try:
-                keep = json.loads(line)["step"] <= step
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"Line {number} of {self.path} is damaged; delete that line to resume the run."
-                ) from error
-            if keep:
-                kept.append(line)
-        temporary = self.path.with_suffix(".jsonl.tmp")
-        with temporary.open("wb") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        self._file.close()
-        os.replace(temporary, self.path)
-        self._file = self.path.open("ab")
-
-    def close(self) -> None:
-        """Closes the file; may be called again."""
-        self._file.close()
-
-
 class TensorBoard:
     """Writes event files for TensorBoard; videos are shown as animated images.
 
@@ -275,20 +206,3 @@ class TensorBoard:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-def _cut_torn_line(path: pathlib.Path) -> None:
-    """Shortens a file to its last newline."""
-    with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        position = end
-        while position > 0:
-            start = max(0, position - 65536)
-            file.seek(start)
-            newline = file.read(position - start).rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position < end:
-            file.truncate(position)
