@@ -239,3 +239,38 @@ def test_the_copy_is_not_the_memory_of_the_variable(tmp_path: pathlib.Path) -> N
     )
     for value, same in zip(held, before, strict=True):
         np.testing.assert_array_equal(value.numpy(), same)
+
+
+def test_what_was_never_completed_is_removed(tmp_path: pathlib.Path) -> None:
+    holder = Holder(tmp_path)
+    holder.save(1.0)
+    files = {path.name for path in tmp_path.iterdir()}
+    for name in ("ckpt-2.index", "ckpt-2.data-00000-of-00001", "checkpoint.tmp1f", "ckpt-12.index"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "ckpt-1.data-00000-of-00001.tempstate77").write_text("half")
+    (tmp_path / "ckpt-2_temp").mkdir()
+    (tmp_path / "ckpt-2_temp" / "part-00000-of-00001.index").write_text("half")
+    (tmp_path / "notes.txt").write_text("mine")
+    other = Holder(tmp_path)
+    assert other.checkpoint.restore()
+    assert {path.name for path in tmp_path.iterdir()} == files | {"notes.txt"}
+    assert other.save(2.0).endswith("ckpt-2")
+    assert Holder(tmp_path).checkpoint.restore()
+
+
+@pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+def test_any_damaged_byte_is_found_or_harmless(tmp_path: pathlib.Path, suffix: str) -> None:
+    holder = Holder(tmp_path)
+    holder.save(1.0)
+    path = pathlib.Path(holder.save(2.0) + suffix)
+    whole = path.read_bytes()
+    found = set()
+    for offset in range(0, len(whole), 11):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1 << (offset % 8)
+        path.write_bytes(damaged)
+        other = Holder(tmp_path)
+        assert other.checkpoint.restore()
+        assert other.values() in ((1.0, 1), (2.0, 2)), offset
+        found.add(other.values())
+    assert (1.0, 1) in found

@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import pathlib
+import re
+import shutil
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
@@ -144,6 +146,7 @@ class Checkpoint:
             manager = tf.train.CheckpointManager(copy, str(self._directory), self._keep)
             self._path = manager.save()
         except (OSError, tf.errors.OpError) as error:
+            self._remove_unlisted()  # What is half written only takes the space that is missing.
             message = str(error).strip().splitlines()[0]
             raise UserError(
                 f"The checkpoint in {self._directory} could not be written ({message}); "
@@ -160,6 +163,7 @@ class Checkpoint:
             UserError: The checkpoint belongs to other networks, or all of them are damaged.
         """
         self.wait()
+        self._remove_unlisted()
         paths = [str(self._directory / name) for name in names(self._directory)]
         for path in paths:
             try:
@@ -179,6 +183,16 @@ class Checkpoint:
                 "from the replay with new networks."
             )
         return False
+
+    def _remove_unlisted(self) -> None:
+        """Delete files of checkpoints that were never completed, or about to be deleted."""
+        keep = [f"{name}." for name in names(self._directory)]
+        for path in self._directory.glob("c*"):
+            ours = re.match(r"ckpt-\d+[._]|checkpoint\.?tmp", path.name)
+            if ours and not path.name.startswith(tuple(keep)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self._directory.glob("ckpt-*.tempstate*"):
+            path.unlink()
 
     def _write_list(self) -> None:
         """Replace a list that was lost or damaged by one of the checkpoints that are there."""
