@@ -227,6 +227,8 @@ class Training:
         total = config.steps * config.action_repeat
         before, note = at.updates, SpeedNote()
         at.should_save(time.monotonic())
+        if not self._resumed:  # From now on a killed run knows which updates it owes.
+            self._checkpoint.start()
         with self._terminal.progress("Train", total, "frames", at.frames) as progress:
             while at.steps < config.steps and not self.stopping():
                 if at.should_eval(at.steps):
@@ -241,9 +243,9 @@ class Training:
                 at.unsaved |= at.should_save(time.monotonic())
                 if at.unsaved and not self._health.trouble():
                     self._checkpoint.start()
+                    at.unsaved = False
                 progress.update(at.frames)
                 left = config.steps - at.steps
-                    at.unsaved = False
                 if text := note(at.updates - before, at.steps, left, config.action_repeat):
                     self._terminal.print(text)
 
