@@ -18,7 +18,7 @@ if not __package__:  # Started as a script: import this checkout, not files besi
 from dreamerv2.common import flags
 from dreamerv2.common.driver import PolicyError
 from dreamerv2.common.envs.spaces import EnvError
-from dreamerv2.common.errors import UserError
+from dreamerv2.common.errors import UserError, no_space
 from dreamerv2.common.quiet import quiet_start
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/tra
         return 2
     except (EnvError, PolicyError) as error:  # The first line; the rest is a traceback.
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not no_space(error):
+            raise
+        print(
+            f"error: {error.filename or config.logdir} cannot be written ({error.strerror}); free "
+            "disk space, then run the same command again.",
+            file=sys.stderr,
+        )
         return 1
 
 
