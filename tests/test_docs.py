@@ -40,6 +40,7 @@ FOREIGN = {
     "git",
     "cd",
     "ssh",
+    "ray",
     "source",
     "export",
     "nvidia-smi",

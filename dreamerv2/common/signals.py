@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,13 +13,18 @@ from typing import Any
 class Interrupt:
     """Context manager: the first signal sets `requested`, a second one ends the process at once.
 
+    What comes within a second of the first is the same wish by another way: schedulers and
+    terminals signal all processes of a job, some of which pass it on.
+
     Outside of the main thread, where Python cannot handle signals, it does nothing.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SAME = 1.0
 
     def __init__(self) -> None:
         self.requested: signal.Signals | None = None
+        self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -41,6 +47,9 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
+            if time.monotonic() - self._first < self.SAME:
+                return
             # Not sys.exit: nothing may run any more, not even an except clause.
             os._exit(128 + number)
+        self._first = time.monotonic()
         self.requested = signal.Signals(number)
