@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import pathlib
 import sys
@@ -94,13 +95,13 @@ def _run(
 
     with ray_pool.RayPool(args.address, args.gpus_per_run, args.cpus_per_run) as pool:
         pool.check_storage(folder)
-        lease = _acquire(folder)
+        lease = _acquire(folder, interrupt)
+        if lease is None:
+            print("Stopped before any run was started.")
+            return 1
         try:
-            if interrupt.requested is not None:
-                print("Stopped before any run was started.")
-                return 1
             status.write_plan(folder, runs)
-            environment = {} if pool.gpus else _threads(pool.cpus)
+            environment = {} if pool.gpus else _cores_only(pool.cpus)
             events = files.Events(folder)
             events("start", runs=len(runs), slots=pool.slots(), gpus_per_run=pool.gpus)
             work = driver.Driver(
@@ -113,24 +114,28 @@ def _run(
             lease.release()
 
 
-def _threads(cpus: float) -> dict[str, str]:
-    """Keep runs that share a machine from computing with all of its cores each."""
+def _cores_only(cpus: float) -> dict[str, str]:
+    """Keep runs that share a machine from computing with all of its cores each, or its GPUs."""
     count = str(max(1, round(cpus)))
-    return {"OMP_NUM_THREADS": count, "TF_NUM_INTRAOP_THREADS": count}
+    threads = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    return {**dict.fromkeys(threads, count), "CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def _acquire(folder: pathlib.Path) -> Lease:
-    """Make sure that no other sweep works on the folder."""
+def _acquire(folder: pathlib.Path, interrupt: Interrupt) -> Lease | None:
+    """Make sure that no other sweep works on the folder; None if interrupted meanwhile."""
     from dreamerv2.sweeps import files
     from dreamerv2.sweeps.lease import Lease, Timing, clock
 
-    timing = Timing()
+    # No fence: what two sweeps must not do at once, each run has a lease of its own against.
+    timing = Timing(fence=math.inf)
     lease = Lease(folder / files.FOLDER, timing)
     begin, beats, told = clock(), set(), False
-    while not lease.acquire():
+    while interrupt.requested is None:
+        if lease.acquire():
+            return lease
         holder = lease.holder
         beats.add(holder.get("beat"))
-        if len(beats) > 1 or clock() - begin > timing.expire + timing.fence:
+        if len(beats) > 1 or clock() - begin > 2 * timing.expire:
             raise UserError(
                 f"a sweep is running in {str(folder)!r}, by process "
                 f"{holder['processes'][0][0]} on {holder['host']}; look at it with --status, or "
@@ -140,7 +145,7 @@ def _acquire(folder: pathlib.Path) -> Lease:
             print("Waiting to see whether another sweep is still running in this folder.")
             told = True
         time.sleep(0.5)
-    return lease
+    return None
 
 
 def _drive(work: Driver, folder: pathlib.Path, lease: Lease, events: Callable[..., None]) -> int:

@@ -185,6 +185,17 @@ def _read(folder: pathlib.Path, runs: list[Run]) -> list[status.Status]:
     return status.read_sweep(folder, QUICK)
 
 
+def test_folder_that_cannot_be_used_is_a_failure_with_a_reason(
+    tmp_path: pathlib.Path, pool: LocalPool
+) -> None:
+    run = fake_run(tmp_path, "atari_pong")
+    pathlib.Path(run.logdir).parent.mkdir(parents=True)
+    pathlib.Path(run.logdir).write_text("a file in the way")
+    pool.submit({"logdir": run.logdir, "command": [TRAINING], "frames": 1, "attempt": "a"}, "")
+    (ended,) = wait_for(pool.poll)
+    assert ended.end["kind"] == "failed" and "cannot be used: " in ended.end["reason"]
+
+
 class Scripted:
     """A pool whose attempts all end at once, as a script says."""
 

@@ -102,5 +102,7 @@ def test_what_cannot_be_reached_or_is_not_installed(monkeypatch: pytest.MonkeyPa
     for address in ("nowhere", "ray://host:1", "host:x"):
         with pytest.raises(UserError, match="use auto on a machine of the cluster"):
             ray_pool.check_address(address)
+    with pytest.raises(UserError, match=r"--gpus-per-run is 1\.5; use a whole number"):
+        ray_pool.RayPool(None, 1.5)
     with pytest.raises(UserError, match=r"cannot be reached .* start Ray there"):
         ray_pool.check_address("127.0.0.1:1")

@@ -78,12 +78,17 @@ class Keeper:
         """Do everything and return how it ended: see `_end`."""
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
-        while not self._lease.acquire(attempt=self._job.attempt):
-            if self._wait():
-                return self._end("stopped", reason="stopped before it began")
         try:
+            while not self._lease.acquire(attempt=self._job.attempt):
+                if self._wait():
+                    return self._end("stopped", reason="stopped before it began")
             return self._train()
+        except OSError as error:
+            return self._end("failed", reason=f"{self._logdir} cannot be used: {error.strerror}")
         finally:
+            if self._process is not None and self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
             self._lease.release()
 
     def _train(self) -> dict[str, Any]:

@@ -67,6 +67,11 @@ class RayPool:
     """
 
     def __init__(self, address: str | None, gpus: float | None = None, cpus: float = 1.0) -> None:
+        for flag, share in (("gpus", gpus or 0.0), ("cpus", cpus)):
+            if share > 1 and share % 1:
+                raise UserError(
+                    f"--{flag}-per-run is {share:g}; use a whole number, or a fraction below 1"
+                )
         check_address(address)
         import ray
 
@@ -105,6 +110,8 @@ class RayPool:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def _check_size(self) -> None:
+        if not self.gpus and not self.cpus:
+            raise UserError("--cpus-per-run is 0, and a run has no GPU either; use 1 or more")
         for name, what, needed in (("GPU", "GPUs", self.gpus), ("CPU", "cores", self.cpus)):
             most = max((node["Resources"].get(name, 0.0) for node in self._nodes()), default=0.0)
             if most < needed:
