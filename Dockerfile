@@ -3,6 +3,8 @@
 #
 #   docker build -t dreamerv2 .                          # with CUDA
 #   docker build -t dreamerv2 --build-arg EXTRA= .       # without, 2.9 GB
+#   docker build -t dreamerv2 --build-arg EXTRA=[cuda,dmc] --build-arg SYSTEM="libegl1 libgl1" .
+#                                                        # with images of DeepMind Control
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v ~/logdir:/logdir dreamerv2 \
 #     train --configs atari --logdir /logdir/atari_pong/dreamerv2/1
 #
@@ -15,8 +17,10 @@
 
 FROM nvidia/cuda:12.9.1-base-ubuntu24.04
 
+# More packages of the system, by name.
+ARG SYSTEM=
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 python3-venv \
+    && apt-get install --yes --no-install-recommends python3 python3-venv ${SYSTEM} \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 dreamer \
     && install --directory --owner=dreamer /logdir /opt/dreamerv2 /tmp/libraries /tmp/package
