@@ -164,7 +164,6 @@ def _drive(work: Driver, folder: pathlib.Path, lease: Lease, events: Callable[..
         if states["done"]:
             screen.print(f"{states['done']} of them are complete already.")
         shown = -_SHOW
-        told: dict[str, str] = {}
         while not work.finished:
             if interrupt.requested is not None and not work.stopping:
                 screen.print("Stopping: every run saves; once more ends this at once.")
@@ -177,7 +176,7 @@ def _drive(work: Driver, folder: pathlib.Path, lease: Lease, events: Callable[..
                     "continues it"
                 ) from None
             work.step()
-            _tell(work, screen, told)
+            _tell(work, screen)
             if time.monotonic() - shown >= _SHOW:
                 shown = time.monotonic()
                 _show(screen, folder)
@@ -201,12 +200,11 @@ def _show(screen: Screen, folder: pathlib.Path, force: bool = False) -> None:
     screen.show(status.read_sweep(folder), force)
 
 
-def _tell(work: Driver, screen: Screen, told: dict[str, str]) -> None:
+def _tell(work: Driver, screen: Screen) -> None:
     """Print what went wrong with runs, each time once."""
     for entry in work.entries:
-        key = f"{entry.attempt} {entry.note}"
-        if entry.note and told.get(entry.run.name) != key:
-            told[entry.run.name] = key
+        if entry.news:
+            entry.news = False
             then = "given up" if entry.state == "failed" else "starts again"
             screen.print(f"{entry.run.name} {then}: {entry.note}")
             for text in entry.lines if entry.state == "failed" else ():

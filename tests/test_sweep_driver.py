@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 from sweep_parts import QUICK, TRAINING, LocalPool, check_history, fake_run, history, wait_for
 
+from dreamerv2 import sweep
 from dreamerv2.common import scores
+from dreamerv2.common.errors import UserError
+from dreamerv2.common.signals import Interrupt
 from dreamerv2.sweeps import files, status
+from dreamerv2.sweeps import lease as leases
 from dreamerv2.sweeps.driver import Driver, Ended
 from dreamerv2.sweeps.lease import read_holder
 from dreamerv2.sweeps.plan import Run
@@ -81,6 +85,38 @@ def test_runs_all_within_the_room_and_nothing_twice(
     assert scores.main(["k1", "--indir", str(tmp_path), "--baselines"]) == 0
     table = capsys.readouterr().out
     assert "pong" in table.lower() and "boxing" in table.lower()
+
+
+def test_program_shows_what_happens_and_tells_by_its_status(
+    tmp_path: pathlib.Path,
+    pool: LocalPool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweep, "_TICK", 0.05)
+    good, bad = fake_run(tmp_path, "atari_pong", 1, 30), fake_run(tmp_path, "atari_qbert", fail="x")
+    for runs, code in (([good], 0), ([good, bad], 1)):
+        with Interrupt() as interrupt:
+            lease = sweep._acquire(tmp_path, interrupt)
+        assert lease is not None
+        status.write_plan(tmp_path, runs)
+        events = files.Events(tmp_path)
+        driver = Driver(runs, pool, events, program=TRAINING, timing=QUICK, pause=0.1)
+        with pytest.raises(UserError, match=r"a sweep is running in .* by process"):
+            clock = iter([0.0, *[1e6] * 99])
+            monkeypatch.setattr(leases, "clock", lambda clock=clock: next(clock))
+            sweep._acquire(tmp_path, Interrupt())
+        monkeypatch.undo()
+        monkeypatch.setattr(sweep, "_TICK", 0.05)
+        assert sweep._drive(driver, tmp_path, lease, events) == code
+        lease.release()
+    text = capsys.readouterr().out
+    assert "All runs are complete: python common/scores.py" in text
+    assert "1 of them are complete already" in text and "1 runs were given up" in text
+    assert text.count("atari_qbert/dreamerv2/1 starts again: exit status 1: ValueError: x") == 2
+    assert "given up: failed 3 times in the same way" in text
+    rows = [json.loads(line) for line in (tmp_path / "sweep.jsonl").read_text().splitlines()]
+    assert rows[-1]["event"] == "end" and rows[-1]["failed"] == 1
 
 
 def test_failed_run_is_given_up_at_the_third_time_and_says_why(

@@ -113,6 +113,21 @@ def test_table_shows_the_interesting_first() -> None:
     assert show(3)[-1] == "... and 1 waiting, 1 done"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_shows_a_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with table.Screen(stream) as screen:
+        screen.show(STATUSES)
+        screen.print("a note")
+    text = stream.getvalue()
+    assert "atari_pong/m/2" in text and "a note" in text and "1 running, 1 failed" in text
+
+
 def test_without_a_terminal_the_totals_are_printed_now_and_then() -> None:
     now = [0.0]
     screen = table.Screen(io.StringIO(), clock=lambda: now[0])

@@ -72,6 +72,7 @@ class Entry:
         failures: Failures of the same kind in a row.
         fruitless: Attempts in a row that did not come far.
         note: Last thing that went wrong.
+        news: Whether that is new; for whoever shows it to set back.
         lines: What was printed then.
     """
 
@@ -85,6 +86,7 @@ class Entry:
     failures: int = 0
     fruitless: int = 0
     note: str = ""
+    news: bool = False
     lines: Sequence[str] = ()
     began: float = 0.0
     lost: str = ""
@@ -230,7 +232,7 @@ class Driver:
             entry.failures = entry.failures + 1 if signature == entry.signature else 1
             entry.signature, entry.lines = signature, end.get("lines", ())
             entry.after = self._now() + self._pause * entry.failures
-        entry.note = reason or "stopped by somebody else"
+        entry.note, entry.news = reason or "stopped by somebody else", True
         facts["reason"] = entry.note
         if kind == "failed":
             facts["lines"] = list(entry.lines)
