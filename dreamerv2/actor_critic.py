@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dreamerv2 import nets
+from dreamerv2 import nets, replicas
 from dreamerv2.optimizer import Optimizer
 from dreamerv2.returns import lambda_return
 from dreamerv2.rssm import State
@@ -30,7 +30,7 @@ class RewardNorm:
 
     def __call__(self, reward: tf.Tensor) -> tuple[tf.Tensor, Metrics]:
         """Update the magnitude from rewards of any shape and return them normalised."""
-        mean = tf.cast(tf.reduce_mean(tf.abs(reward)), tf.float64)
+        mean = tf.cast(replicas.mean(tf.reduce_mean(tf.abs(reward))), tf.float64)
         mixed = self._momentum * self.magnitude + (1.0 - self._momentum) * mean
         # One overflow in float16 must not spoil the running mean for good.
         mixed = tf.where(tf.math.is_finite(mean), mixed, self.magnitude)

@@ -1,13 +1,13 @@
 """The agent: wires world model, actor and critic together and compiles its three entry points.
 
-One training step, top to bottom: `Agent.train` -> `Agent._update` -> `WorldModel.train` (loss,
+One training step, top to bottom: `Agent.train` -> `Agent._learn` -> `WorldModel.train` (loss,
 gradients, optimizer) -> `ActorCritic.train` (imagination, targets, losses, gradients, optimizer),
 and, while another behaviour than the task's explores, the same for that one (`exploration`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,8 +17,10 @@ import tensorflow_probability as tfp
 from dreamerv2 import nets, parts
 from dreamerv2.common.config import Config
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
+from dreamerv2.common.errors import UserError
 from dreamerv2.distributions import action_noise
 from dreamerv2.optimizer import Optimizer
+from dreamerv2.replicas import Replicas
 from dreamerv2.rssm import State
 from dreamerv2.world_model import Data, Metrics
 
@@ -33,6 +35,9 @@ class Agent:
         obs_space: Shape and dtype of each observation; `log_*` keys are ignored.
         act_space: Kind and sizes of actions.
         seed: Seed of weights and sampling.
+
+    Raises:
+        UserError: The settings do not fit the actions or the devices.
     """
 
     def __init__(
@@ -51,11 +56,15 @@ class Agent:
         self._eval_seeds = tf.random.Generator.from_seed(seed + 2, "philox")
         parts.check_noise(config, act_space)
         policy = nets.dtype_policy(config.precision)
-        self.world_model = parts.world_model(config, obs_space, act_space, policy)
-        feat_size = self.world_model.rssm.feat_size
-        self.behavior = parts.actor_critic(config, feat_size, act_space, policy, config.reward_norm)
-        self.exploration = parts.explorer(config, self.world_model, act_space, policy)
-        self.jit = _resolve_jit(config.jit)
+        self.replicas = Replicas(config.devices, config.dataset.batch)
+        self.jit = _resolve_jit(config.jit, self.replicas.num)
+        with self.replicas.scope():
+            self.world_model = parts.world_model(config, obs_space, act_space, policy)
+            feat_size = self.world_model.rssm.feat_size
+            self.behavior = parts.actor_critic(
+                config, feat_size, act_space, policy, config.reward_norm
+            )
+            self.exploration = parts.explorer(config, self.world_model, act_space, policy)
         self._update_fn = self._compile(self._update)
         self._act_fn = self._compile(self._act)
         self._report_fn = self._compile(self._open_loop)
@@ -161,7 +170,19 @@ class Agent:
         sample: bool,
         explore: bool = False,
     ) -> tuple[State, Metrics]:
-        model_seed, behavior_seed = _seeds(self._train_seeds) if sample else (None, None)
+        seeds = _seeds(self._train_seeds) if sample else (None, None)
+        return self.replicas.run(self._learn, (data, state), step, seeds, explore)
+
+    def _learn(
+        self,
+        batch: tuple[Data, State | None],
+        step: tf.Tensor,
+        seeds: Sequence[tf.Tensor | None],
+        explore: bool,
+    ) -> tuple[State, Metrics]:
+        """Update on the share of a batch that one device has, see `replicas`."""
+        data, state = batch
+        model_seed, behavior_seed = (self.replicas.own_seed(seed) for seed in seeds)
         state, outputs, metrics = self.world_model.train(data, state, model_seed)
         metrics.update(
             self.behavior.train(
@@ -176,7 +197,9 @@ class Agent:
         if explore:
             assert self.exploration is not None
             # Derived, not drawn: the task's policy learns the same whether anything explores.
-            seed = tfp.random.split_seed(behavior_seed, salt="exploration")[0] if sample else None
+            seed = behavior_seed
+            if seed is not None:
+                seed = tfp.random.split_seed(seed, salt="exploration")[0]
             learned = self.exploration.train(outputs, data, step, seed)
             metrics.update({f"expl_{key}": value for key, value in learned.items()})
         return state, metrics
@@ -229,10 +252,16 @@ def _named(
     return {**result, **{f"behavior/{prefix}{key}": v for key, v in state.items()}}
 
 
-def _resolve_jit(jit: str) -> str:
+def _resolve_jit(jit: str, devices: int) -> str:
     """Return xla, graph or off: XLA fuses small kernels on GPUs but slows convolutions on CPUs."""
+    if jit == "xla" and devices > 1:
+        raise UserError(
+            f"jit is xla, which compiles for one device, but devices is {devices}; set jit to auto."
+        )
     if jit != "auto":
         return jit
+    if devices > 1:
+        return "graph"
     return "xla" if tf.config.list_logical_devices("GPU") else "graph"
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from dreamerv2 import distributions as dists
+from dreamerv2 import replicas
 
 tfd = tfp.distributions
 State = dict[str, tf.Tensor]
@@ -116,7 +117,7 @@ class Latents:
 
         def clip(value: tf.Tensor) -> tf.Tensor:
             if free_avg:
-                return tf.maximum(tf.reduce_mean(value), free)
+                return tf.maximum(replicas.mean(tf.reduce_mean(value)), free)
             return tf.reduce_mean(tf.maximum(value, free))
 
         if balance == 0.5:

@@ -66,7 +66,8 @@ def load_run(
         UserError: The folder holds no run, or no checkpoint that can be read.
     """
     path = pathlib.Path(logdir).expanduser()
-    config = load_config(path).update(changes or {})
+    # A machine that looks at a run may have fewer devices than the one that trains it.
+    config = load_config(path).update({"devices": 1, **(changes or {})})
     folder = path / "checkpoint"
     names = checkpoint.names(folder)
     if not names:

@@ -7,8 +7,23 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from dreamerv2 import replicas
 
-class FusedAdam(keras.optimizers.Adam):
+
+class _Local:
+    """Applies gradients on the device that calls; Keras would sum them over devices first."""
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[tf.Tensor],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        for grad, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(grad, variable.value, learning_rate)  # type: ignore[attr-defined]
+
+
+class FusedAdam(_Local, keras.optimizers.Adam):
     """Keras' Adam with the update of each variable in one kernel instead of about twenty.
 
     Slots, their names and the numbers are the same; compiling and updating take less time.
@@ -34,20 +49,28 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
-OPTIMIZERS = {
-    "adam": FusedAdam,
-    "adamax": keras.optimizers.Adamax,
-    "nadam": keras.optimizers.Nadam,
-}
+class _Adamax(_Local, keras.optimizers.Adamax):
+    pass
+
+
+class _Nadam(_Local, keras.optimizers.Nadam):
+    pass
+
+
+class _SGD(_Local, keras.optimizers.SGD):
+    pass
+
+
+OPTIMIZERS = {"adam": FusedAdam, "adamax": _Adamax, "nadam": _Nadam}
 
 
 class Optimizer:
     """Applies one loss to one set of variables.
 
-    An update (1) scales the loss if the networks compute in float16, (2) takes and unscales the
-    gradients, (3) clips them to a global norm, (4) multiplies every variable by ``1 - wd`` and
-    (5) takes a step. Where the gradient is not finite nothing changes but the loss scale, which
-    halves; it doubles after 1000 good updates in a row.
+    An update (1) scales the loss if the networks compute in float16, (2) takes the gradients,
+    averages them over the devices and unscales them, (3) clips them to a global norm, (4)
+    multiplies every variable by ``1 - wd`` and (5) takes a step. Where the gradient is not finite
+    nothing changes but the loss scale, which halves; it doubles after 1000 good updates in a row.
 
     Args:
         name: Prefix of the metrics.
@@ -81,7 +104,7 @@ class Optimizer:
         self._wd = wd
         self._scaling = scaling
         if opt == "sgd":
-            self._opt = keras.optimizers.SGD(lr, name=name)
+            self._opt = _SGD(lr, name=name)
         else:
             self._opt = OPTIMIZERS[opt](lr, epsilon=eps, name=name)
         self._opt.build(self._variables)
@@ -108,6 +131,7 @@ class Optimizer:
             scaled = loss * self._scale if self._scaling else loss
         values = [variable.value for variable in self._variables]
         grads = tape.gradient(scaled, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        grads = replicas.mean(grads)
         if self._scaling:
             grads = [grad / self._scale for grad in grads]
         norm = tf.linalg.global_norm(grads)
