@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -61,7 +62,7 @@ class _SGD(_Local, keras.optimizers.SGD):
     pass
 
 
-OPTIMIZERS = {"adam": FusedAdam, "adamax": _Adamax, "nadam": _Nadam}
+OPTIMIZERS: dict[str, Any] = {"adam": FusedAdam, "adamax": _Adamax, "nadam": _Nadam}
 
 
 class Optimizer:
@@ -104,7 +105,7 @@ class Optimizer:
         self._wd = wd
         self._scaling = scaling
         if opt == "sgd":
-            self._opt = _SGD(lr, name=name)
+            self._opt: Any = _SGD(lr, name=name)
         else:
             self._opt = OPTIMIZERS[opt](lr, epsilon=eps, name=name)
         self._opt.build(self._variables)
