@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -66,6 +67,7 @@ class Driver:
         self._keep = re.compile(keep)
         self._video = re.compile(video)
         self._video_length = video_length
+        self._limits: dict[str, float] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -110,8 +112,9 @@ class Driver:
             actions = self._check(actions)
             self._batch = self._env.step(actions)
             is_first = self._batch["is_first"]
-            actions = np.where(is_first[:, None], np.float32(0), actions)
-            taken += int(num - is_first.sum())
+            if is_first.any():
+                actions = np.where(is_first[:, None], np.float32(0), actions)
+            taken += num - int(np.count_nonzero(is_first))
             self._emit(self._batch, actions, done, None if steps else quota)
         return taken
 
@@ -138,13 +141,16 @@ class Driver:
         self._lengths[worker] += 1
         episode = self._episodes[worker]
         for key, value in transition.items():
-            if self._video.match(key):
-                if self._lengths[worker] > self._video_length:
-                    continue
-            elif not self._keep.match(key):
-                continue
-            # A view would keep the arrays of all environments alive.
-            episode.setdefault(key, []).append(np.array(value))
+            if self._lengths[worker] <= self._limit(key):
+                # A view would keep the arrays of all environments alive.
+                episode.setdefault(key, []).append(np.array(value))
+
+    def _limit(self, key: str) -> float:
+        """Return how many transitions of an episode are kept of a key; looked up at every step."""
+        if key not in self._limits:
+            kept = math.inf if self._keep.match(key) else 0
+            self._limits[key] = self._video_length if self._video.match(key) else kept
+        return self._limits[key]
 
     def _check(self, actions: Any) -> np.ndarray:
         actions = np.asarray(actions, np.float32)
