@@ -21,7 +21,7 @@ class TrainingDiverged(RuntimeError):
 class Health:
     """Counts the last updates in a row that were skipped because a gradient was not finite.
 
-    The counts stay on the device until somebody asks.
+    The counts stay on the device until somebody asks, and are added up now and then only.
 
     Args:
         variables: What a checkpoint saves.
@@ -33,15 +33,25 @@ class Health:
         self._tolerated = RECOVERING if scaling else 0
         self._names: list[str] = []
         self._streaks = tf.zeros([0])
+        self._recent: list[list[tf.Tensor]] = []  # Whether skipped, by update; not counted yet.
 
     def update(self, metrics: Mapping[str, tf.Tensor]) -> None:
         """Take note of the metrics `<optimizer>_skipped` of an update."""
         names = [name for name in metrics if name.endswith(_SKIPPED)]
         if names != self._names:
-            self._names, self._streaks = names, tf.zeros([len(names)])
-        if names:
-            skipped = tf.stack([tf.cast(metrics[name], tf.float32) for name in names])
-            self._streaks = (self._streaks + 1.0) * skipped
+            self._names, self._streaks, self._recent = names, tf.zeros([len(names)]), []
+        self._recent.append([metrics[name] for name in names])
+        if len(self._recent) == PATIENCE:
+            self._count()
+
+    def _count(self) -> None:
+        if self._names and self._recent:
+            columns = [tf.cast(tf.stack(c), tf.float32) for c in zip(*self._recent, strict=True)]
+            table = tf.stack(columns, 1)
+            last = tf.reduce_sum(tf.math.cumprod(table[::-1]), 0)
+            whole = tf.reduce_all(table > 0, 0)
+            self._streaks = tf.where(whole, self._streaks, 0.0) + last
+        self._recent = []
 
     def check(self, frames: int) -> None:
         """End the run if it cannot recover.
@@ -72,5 +82,6 @@ class Health:
 
     def _skipped(self, tolerated: int) -> dict[str, int]:
         """Return the counts that are larger, by the name of the optimizer."""
+        self._count()
         counts = zip(self._names, self._streaks.numpy().tolist(), strict=True)
         return {name.removesuffix(_SKIPPED): int(n) for name, n in counts if n > tolerated}
