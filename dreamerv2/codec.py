@@ -119,7 +119,8 @@ class Encoder(keras.layers.Layer):
             outputs.append(self._encode_images(tf.cast(images, self.compute_dtype)))
         if self.mlp_keys:
             vectors = tf.concat([data[key] for key in self.mlp_keys], -1)
-            outputs.append(self._mlp(tf.cast(vectors, self.compute_dtype)))
+            flat, restore = nets.merge_leading(tf.cast(vectors, self.compute_dtype))
+            outputs.append(restore(self._mlp(flat)))
         return tf.concat(outputs, -1)
 
     def _encode_images(self, x: tf.Tensor) -> tf.Tensor:
@@ -219,8 +220,9 @@ class Decoder(keras.layers.Layer):
         features = tf.cast(features, self.compute_dtype)
         means = self._decode_images(features) if self.cnn_keys else {}
         if self.mlp_keys:
-            x = self._mlp(features)
-            means.update({key: output(x)[0] for key, output in self._outputs.items()})
+            flat, restore = nets.merge_leading(features)
+            x = self._mlp(flat)
+            means.update({key: restore(output(x)[0]) for key, output in self._outputs.items()})
         return means
 
     def dist(self, features: tf.Tensor) -> dict[str, Any]:

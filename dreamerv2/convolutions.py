@@ -59,7 +59,8 @@ class TransposedConv(keras.layers.Layer):
             flat = tf.reshape(kernel, [-1, x.shape[-1]])
             out = tf.reshape(tf.linalg.matmul(x[:, 0, 0], flat, transpose_b=True), shape)
         elif self.filters <= self._FEW_FILTERS and self._size % 2 == 0:
-            out = subpixel_transposed_conv(x, kernel)
+            # The gradient of `bias_add` is slow for few filters, that of an addition is not.
+            return subpixel_transposed_conv(x, kernel) + tf.cast(self.bias, self.compute_dtype)
         else:
             out = tf.nn.conv2d_transpose(x, kernel, shape, 2, "VALID")
         return tf.nn.bias_add(out, tf.cast(self.bias, self.compute_dtype))

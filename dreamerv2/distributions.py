@@ -20,7 +20,8 @@ class OneHot(tfd.OneHotCategorical):
     """One-hot categorical whose samples and mode carry straight-through gradients.
 
     The value is one-hot, the gradient is that of the probabilities (paper, algorithm 1):
-    ``sample + probs - stop_gradient(probs)``. Logits and samples have shape ``(..., classes)``.
+    ``sample + probs - stop_gradient(probs)``, for which no probabilities are computed unless a
+    gradient is asked for. Logits and samples have shape ``(..., classes)``.
     """
 
     def __init__(self, logits: tf.Tensor, name: str = "OneHot") -> None:
@@ -38,8 +39,23 @@ class OneHot(tfd.OneHotCategorical):
         return self._straight_through(super()._mode())
 
     def _straight_through(self, value: tf.Tensor) -> tf.Tensor:
-        probs = self.probs_parameter()
-        return tf.stop_gradient(value) + (probs - tf.stop_gradient(probs))
+        return straight_through(value, self.logits)
+
+
+@tf.custom_gradient
+def straight_through(value: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """Return `value` with the gradient of the probabilities that `logits` stand for.
+
+    Both have shape ``(..., classes)``; values may have one more dimension in front, of samples.
+    """
+
+    def gradient(grad: tf.Tensor) -> tuple[None, tf.Tensor]:
+        if len(grad.shape) > len(logits.shape):
+            grad = tf.reduce_sum(grad, 0)
+        probs = tf.nn.softmax(logits)
+        return None, probs * (grad - tf.reduce_sum(probs * grad, -1, keepdims=True))
+
+    return tf.identity(value), gradient
 
 
 class MultiOneHot:

@@ -42,6 +42,19 @@ def dtype_policy(precision: int | str) -> keras.DTypePolicy:
     return keras.DTypePolicy(PRECISIONS[str(precision)])
 
 
+def merge_leading(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Return ``(..., n)`` as a matrix, and the function that splits the rows of results again."""
+    if len(x.shape) == 2:
+        return x, tf.identity
+    leading, static = tf.shape(x)[:-1], x.shape[:-1]
+
+    def restore(y: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([leading, tf.shape(y)[1:]], 0)
+        return tf.ensure_shape(tf.reshape(y, shape), (*static, *y.shape[1:]))
+
+    return tf.reshape(x, [-1, x.shape[-1]]), restore
+
+
 class Norm(keras.layers.Layer):
     """Layer norm over the last axis in float32 (epsilon 1e-3), or nothing, by `kind`.
 
@@ -81,9 +94,17 @@ class Linear(keras.layers.Dense):
 
     def part(self, x: tf.Tensor, start: int, bias: bool = False) -> tf.Tensor:
         """Multiply ``(..., n)`` inputs by rows `start` to ``start + n`` of the kernel."""
-        rows = tf.cast(self.kernel, self.compute_dtype)[start : start + x.shape[-1]]
-        result = tf.linalg.matmul(tf.cast(x, self.compute_dtype), rows)
+        weight = self.weight(start, start + x.shape[-1])
+        result = tf.linalg.matmul(tf.cast(x, self.compute_dtype), weight)
         return result + tf.cast(self.bias, self.compute_dtype) if bias else result
+
+    def weight(self, start: int = 0, stop: int | None = None) -> tf.Tensor:
+        """Return these rows of the kernel in the compute type."""
+        return tf.cast(self.kernel, self.compute_dtype)[start:stop]
+
+    def offset(self, leading: Sequence[int | tf.Tensor]) -> tf.Tensor:
+        """Return the bias in the compute type, repeated to ``(*leading, units)``."""
+        return tf.broadcast_to(tf.cast(self.bias, self.compute_dtype), [*leading, self.units])
 
 
 class GRUCell(keras.layers.Layer):
@@ -101,20 +122,23 @@ class GRUCell(keras.layers.Layer):
     def __init__(self, units: int, norm: str = "layer", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._units = units
-        self._gates = keras.layers.Dense(3 * units, name="gates", dtype=self.dtype_policy)
+        self.gates = Linear(3 * units, name="gates", dtype=self.dtype_policy)
         self._norm = Norm(norm, name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
         inputs = input_shape[-1]
         assert inputs is not None
-        self._gates.build((None, inputs + self._units))
+        self.gates.build((None, inputs + self._units))
         self._norm.build((None, 3 * self._units))
 
     def call(self, x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
         """Return the next state ``(..., units)`` from inputs and state."""
-        gates = self._norm(self._gates(tf.concat([x, state], -1)))
-        reset, candidate, update = tf.split(gates, 3, -1)
+        return self.next_state(self.gates(tf.concat([x, state], -1)), state)
+
+    def next_state(self, gates: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Return the next state from ``[x, h] @ kernel + bias``, of shape ``(..., 3 * units)``."""
+        reset, candidate, update = tf.split(self._norm(gates), 3, -1)
         candidate = tf.tanh(tf.sigmoid(reset) * candidate)
         update = tf.sigmoid(update - 1.0)
         return update * candidate + (1.0 - update) * state
@@ -238,8 +262,7 @@ class Output(keras.layers.Layer):
 class Head(keras.layers.Layer):
     """A stack of dense layers and an output distribution.
 
-    Maps features ``(..., n)`` to a distribution over events of shape `shape`; used for reward,
-    discount, actor and critic.
+    Maps features ``(..., n)`` to a distribution over events of shape `shape`.
     """
 
     def __init__(
@@ -267,7 +290,9 @@ class Head(keras.layers.Layer):
 
     def call(self, features: tf.Tensor) -> list[tf.Tensor]:
         """Return the raw float32 parameters of the distribution."""
-        return self._out(self._stack(tf.cast(features, self.compute_dtype)))
+        # TensorFlow fuses product, bias and activation for matrices only.
+        flat, restore = merge_leading(tf.cast(features, self.compute_dtype))
+        return [restore(raw) for raw in self._out(self._stack(flat))]
 
     def dist(self, features: tf.Tensor) -> Any:
         """Return the distribution predicted from features ``(..., n)``."""

@@ -15,7 +15,7 @@ stateless seed of shape ``(2,)``, None means the mode instead of a sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -24,6 +24,9 @@ import tensorflow_probability as tfp
 
 from dreamerv2 import nets
 from dreamerv2.latents import Latents, State
+from dreamerv2.loop_products import LoopProducts, Tensors
+
+Linear = Callable[[str, tf.Tensor], tf.Tensor]
 
 
 class RSSM(keras.layers.Layer):
@@ -129,7 +132,8 @@ class RSSM(keras.layers.Layer):
         """Infer the states of whole sequences.
 
         Products with embeddings and actions do not depend on the recurrent state and are taken
-        for all steps at once, as are the statistics of the prior; only the rest is in the loop.
+        for all steps at once, as are the statistics of the prior and the gradients of the weights
+        (see `LoopProducts`); only the rest is in the loop.
 
         Args:
             embed: ``(B, T, embed)``.
@@ -141,22 +145,39 @@ class RSSM(keras.layers.Layer):
         Returns:
             Posterior and prior states with leading dimensions ``(B, T)``.
         """
+        batch = tf.shape(embed)[0]
         if state is None:
-            state = self.initial(tf.shape(embed)[0])
+            state = self.initial(batch)
         keep = tf.cast(~is_first, self.compute_dtype)
-        action_in = self._action_part(action, keep)
-        embed_in = self._embed_part(embed)
         seeds = _split(seed, embed.shape[1], 3)
+        products = LoopProducts({
+            "img_in": self._img_in.weight(0, self.latents.size),
+            "gates": self._cell.gates.weight(),
+            "obs_out": self._obs_out.weight(0, self._sizes["deter"]),
+            "obs_dist": self._obs_dist.weight(),
+        })  # fmt: skip
+        added = products.before({
+            "img_in": _swap(self._action_part(action, keep)),
+            "gates": self._cell.gates.offset([embed.shape[1], batch]),
+            "obs_out": _swap(self._embed_part(embed)),
+            "obs_dist": self._obs_dist.offset([embed.shape[1], batch]),
+        })  # fmt: skip
 
-        def step(prev: State, inputs: tuple[tf.Tensor, ...]) -> State:
-            action_in, embed_in, keep, seeds = inputs
-            deter = self._transition(_mask(prev, keep), action_in)
-            stats = self._posterior(deter, embed_in)
+        def step(
+            prev: tuple[State, Tensors], inputs: tuple[Tensors, tf.Tensor, tf.Tensor]
+        ) -> tuple[State, Tensors]:
+            added, keep, seeds = inputs
+            seen: Tensors = {}
+            linear = products.step(added, seen)
+            deter = self._transition(_mask(prev[0], keep), linear)
+            stats = self._posterior(deter, linear)
             stoch = self._draw(stats, None if seed is None else seeds[0])
-            return {"deter": deter, "stoch": stoch, **stats}
+            return {"deter": deter, "stoch": stoch, **stats}, seen
 
-        inputs = (_swap(action_in), _swap(embed_in), _swap(keep), seeds)
-        post = {key: _swap(value) for key, value in tf.scan(step, inputs, state).items()}
+        first = (state, products.no_inputs(batch))
+        states, seen = tf.scan(step, (added, _swap(keep), seeds), first)
+        products.after(seen)
+        post = {key: _swap(value) for key, value in states.items()}
         stats = self._prior(post["deter"], None if seed is None else seeds[0, 1])
         stoch = self._draw(stats, None if seed is None else seeds[0, 2])
         prior = {"deter": post["deter"], "stoch": stoch, **stats}
@@ -192,14 +213,15 @@ class RSSM(keras.layers.Layer):
     ) -> State:
         """Return the posterior state after one observation; arguments as in `observe`, no T."""
         keep = tf.cast(~is_first, self.compute_dtype)
-        deter = self._transition(_mask(state, keep), self._action_part(action, keep))
-        stats = self._posterior(deter, self._embed_part(embed))
+        linear = self._one_step(self._action_part(action, keep), self._embed_part(embed))
+        deter = self._transition(_mask(state, keep), linear)
+        stats = self._posterior(deter, linear)
         return {"deter": deter, "stoch": self._draw(stats, seed), **stats}
 
     def img_step(self, state: State, action: tf.Tensor, seed: tf.Tensor | None = None) -> State:
         """Return the prior state one step ahead, for actions ``(B, action)``."""
         keep = tf.ones_like(state["deter"][:, 0])
-        deter = self._transition(state, self._action_part(action, keep))
+        deter = self._transition(state, self._one_step(self._action_part(action, keep)))
         seeds = _split(seed, 1, 2)[0]
         stats = self._prior(deter, None if seed is None else seeds[0])
         stoch = self._draw(stats, None if seed is None else seeds[1])
@@ -212,14 +234,24 @@ class RSSM(keras.layers.Layer):
     def _embed_part(self, embed: tf.Tensor) -> tf.Tensor:
         return self._obs_out.part(embed, self._sizes["deter"], bias=True)
 
-    def _transition(self, state: State, action_in: tf.Tensor) -> tf.Tensor:
-        x = self._img_in.part(self.latents.flatten(state["stoch"]), 0) + action_in
-        x = self._act(self._img_in_norm(x))
-        return self._cell(x, state["deter"])
+    def _one_step(self, action_in: tf.Tensor, embed_in: tf.Tensor | None = None) -> Linear:
+        """Return the linear layers of a single step by name, as `LoopProducts.step` does."""
+        return lambda name, x: {
+            "img_in": lambda: self._img_in.part(x, 0) + action_in,
+            "gates": lambda: self._cell.gates(x),
+            "obs_out": lambda: self._obs_out.part(x, 0) + embed_in,
+            "obs_dist": lambda: self._obs_dist(x),
+        }[name]()
 
-    def _posterior(self, deter: tf.Tensor, embed_in: tf.Tensor) -> State:
-        x = self._obs_out.part(deter, 0) + embed_in
-        return self.latents.stats(self._obs_dist(self._act(self._obs_out_norm(x))))
+    def _transition(self, state: State, linear: Linear) -> tf.Tensor:
+        x = linear("img_in", self.latents.flatten(state["stoch"]))
+        x = self._act(self._img_in_norm(x))
+        gates = linear("gates", tf.concat([x, state["deter"]], -1))
+        return self._cell.next_state(gates, state["deter"])
+
+    def _posterior(self, deter: tf.Tensor, linear: Linear) -> State:
+        x = self._act(self._obs_out_norm(linear("obs_out", deter)))
+        return self.latents.stats(linear("obs_dist", x))
 
     def _prior(self, deter: tf.Tensor, seed: tf.Tensor | None) -> State:
         """Return statistics for ``(B, deter)`` or ``(B, T, deter)``.
@@ -227,7 +259,8 @@ class RSSM(keras.layers.Layer):
         Every step takes one member of the ensemble at random; without a seed, the first.
         """
         layers = zip(self._img_out, self._img_out_norm, self._img_dist, strict=True)
-        outputs = [dist(self._act(norm(out(deter)))) for out, norm, dist in layers]
+        flat, restore = nets.merge_leading(deter)
+        outputs = [restore(dist(self._act(norm(out(flat))))) for out, norm, dist in layers]
         members = [self.latents.stats(output) for output in outputs]
         if len(members) == 1 or seed is None:
             return members[0]
