@@ -119,7 +119,7 @@ def measure(config: Any, updates: int, real: bool) -> dict[str, Any]:
     class Watch(Callback):
         def on_update(self, run: Any) -> bool | None:
             nonlocal begin
-            warm = max(10, updates // 10)
+            warm = 2 if real else max(10, updates // 10)
             if run.updates == warm:
                 clock.reset()
                 begin = time.perf_counter()
@@ -134,6 +134,8 @@ def measure(config: Any, updates: int, real: bool) -> dict[str, Any]:
 
     watch = Watch()
     loop.run(config, lambda mode, seed: tasks.make_env(config, mode, seed), watch)
+    if not hasattr(watch, "seconds"):
+        sys.exit("interrupted before all updates were made")
     return report(watch.seconds, watch.calls, updates, config.envs, memory)
 
 
