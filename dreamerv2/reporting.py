@@ -16,7 +16,6 @@ from dreamerv2.health import Health
 from dreamerv2.metrics import MetricBuffer
 from dreamerv2.progress import Progress
 
-
 # Metrics listed in a notice.
 _NAMED = 6
 
@@ -52,6 +51,7 @@ class Reporter:
         )
         self._metrics = MetricBuffer()
         self._episode: Episode = {}
+        self._written = progress.frames  # Of the newest line on updates.
 
     def update(self, metrics: Mapping[str, tf.Tensor]) -> None:
         """Keep the metrics of one update, without waiting for the device."""
@@ -92,7 +92,7 @@ class Reporter:
                 self.logger.video(f"{mode}_policy_{key}", episode[key])
 
     def write_updates(self, replay: Mapping[str, int]) -> None:
-        """Write the metrics of the updates since the last time.
+        """Write the metrics of the updates since the last time; nothing if nothing happened since.
 
         Args:
             replay: Statistics of the replay.
@@ -101,6 +101,9 @@ class Reporter:
             TrainingDiverged: For long no update could be applied.
         """
         updates = len(self._metrics)
+        if not updates and self._progress.frames == self._written:
+            return
+        self._written = self._progress.frames
         metrics, bad = self._metrics.result()
         self.logger.add(metrics)
         self.logger.scalar("updates_not_finite", max(bad.values(), default=0))
