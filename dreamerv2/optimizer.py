@@ -55,7 +55,17 @@ class _Adamax(_Local, keras.optimizers.Adamax):
 
 
 class _Nadam(_Local, keras.optimizers.Nadam):
-    pass
+    def _backend_update_step(
+        self,
+        grads: Sequence[tf.Tensor],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        # Keras keeps this product of momenta in the method that `_Local` replaces.
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        product = self._u_product.value
+        product.assign(product * self.beta_1 * (1.0 - 0.5 * tf.pow(0.96, step)))
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
 
 
 class _SGD(_Local, keras.optimizers.SGD):

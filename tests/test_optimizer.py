@@ -177,6 +177,20 @@ def test_every_optimizer_descends_and_lists_its_state(opt, call):
     assert not same(start, problem.all())
 
 
+@CALLS
+@pytest.mark.parametrize("opt", [*OPTIMIZERS, "sgd"])
+def test_every_optimizer_makes_the_steps_of_keras(opt, call):
+    problem = Problem(call, opt=opt, lr=0.01)
+    plain = {"adam": "Adam", "adamax": "Adamax", "nadam": "Nadam", "sgd": "SGD"}[opt]
+    extra = {} if opt == "sgd" else {"epsilon": 1e-5}
+    optimizer = getattr(keras.optimizers, plain)(0.01, **extra)
+    expected = keras.Variable(START)
+    for slope in ([1, -1, 2], [0.3, 2, -1], [0, 0, 5]):
+        problem.step(slope)
+        optimizer.apply([tf.constant(slope, tf.float32)], [expected])
+        np.testing.assert_allclose(np.array(problem.x), np.array(expected), rtol=1e-5)
+
+
 def test_state_restores_the_next_step_exactly():
     problem, other = Problem(), Problem()
     for slope in ([1, 2, 3], [0.1, -4, 1]):
