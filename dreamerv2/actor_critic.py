@@ -155,7 +155,9 @@ class ActorCritic:
         Returns:
             Float32 scalars.
         """
-        with tf.GradientTape() as actor_tape:
+        # Watching only the actor, what the model would need for its own gradients is not traced.
+        with tf.GradientTape(watch_accessed_variables=False) as actor_tape:
+            actor_tape.watch([variable.value for variable in self.actor.trainable_variables])
             seq = world_model.imagine(self.actor, start, is_terminal, self._horizon, seed)
             seq["reward"], reward_metrics = self._reward_norm(reward_fn(seq))
             seq["value"] = self.slow_critic.dist(seq["feat"]).mode()

@@ -98,7 +98,10 @@ class Agent:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(modes)}.")
         if state is None:
             state = self.initial(len(obs["is_first"]))
-        return self._act_fn(_without_logs(obs), state, mode)
+        # Only what is looked at, as tensors: the call is compiled, but its arguments are not.
+        encoder = self.world_model.encoder
+        seen = [*encoder.cnn_keys, *encoder.mlp_keys, "is_first"]
+        return self._act_fn({key: tf.convert_to_tensor(obs[key]) for key in seen}, state, mode)
 
     def training_mode(self, step: int) -> str:
         """Return the mode of `policy` in which to collect data after `step` agent steps.

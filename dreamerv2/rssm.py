@@ -213,15 +213,14 @@ class RSSM(keras.layers.Layer):
     ) -> State:
         """Return the posterior state after one observation; arguments as in `observe`, no T."""
         keep = tf.cast(~is_first, self.compute_dtype)
-        linear = self._one_step(self._action_part(action, keep), self._embed_part(embed))
+        linear = self._one_step(tf.cast(action, self.compute_dtype) * keep[:, None], embed)
         deter = self._transition(_mask(state, keep), linear)
         stats = self._posterior(deter, linear)
         return {"deter": deter, "stoch": self._draw(stats, seed), **stats}
 
     def img_step(self, state: State, action: tf.Tensor, seed: tf.Tensor | None = None) -> State:
         """Return the prior state one step ahead, for actions ``(B, action)``."""
-        keep = tf.ones_like(state["deter"][:, 0])
-        deter = self._transition(state, self._one_step(self._action_part(action, keep)))
+        deter = self._transition(state, self._one_step(tf.cast(action, self.compute_dtype)))
         seeds = _split(seed, 1, 2)[0]
         stats = self._prior(deter, None if seed is None else seeds[0])
         stoch = self._draw(stats, None if seed is None else seeds[1])
@@ -234,14 +233,12 @@ class RSSM(keras.layers.Layer):
     def _embed_part(self, embed: tf.Tensor) -> tf.Tensor:
         return self._obs_out.part(embed, self._sizes["deter"], bias=True)
 
-    def _one_step(self, action_in: tf.Tensor, embed_in: tf.Tensor | None = None) -> Linear:
+    def _one_step(self, action: tf.Tensor, embed: tf.Tensor | None = None) -> Linear:
         """Return the linear layers of a single step by name, as `LoopProducts.step` does."""
-        return lambda name, x: {
-            "img_in": lambda: self._img_in.part(x, 0) + action_in,
-            "gates": lambda: self._cell.gates(x),
-            "obs_out": lambda: self._obs_out.part(x, 0) + embed_in,
-            "obs_dist": lambda: self._obs_dist(x),
-        }[name]()
+        layers = {"img_in": self._img_in, "gates": self._cell.gates,
+                  "obs_out": self._obs_out, "obs_dist": self._obs_dist}  # fmt: skip
+        more = {"img_in": [action], "obs_out": [embed]}
+        return lambda name, x: layers[name](tf.concat([x, *more.get(name, [])], -1))
 
     def _transition(self, state: State, linear: Linear) -> tf.Tensor:
         x = linear("img_in", self.latents.flatten(state["stoch"]))

@@ -190,6 +190,7 @@ class WorldModel:
 
         Images become [-0.5, 0.5], rewards are transformed, and `discount` is the target of the
         discount head: the discount factor, or zero at terminal steps. `log_*` keys are dropped.
+        Acting needs neither rewards nor ends, so these may be missing.
         """
         result = {}
         for key, value in data.items():
@@ -201,9 +202,11 @@ class WorldModel:
             elif value.dtype != tf.bool:
                 value = tf.cast(value, tf.float32)
             result[key] = value
-        result["reward"] = self._reward_transform(result["reward"])
-        alive = 1.0 - tf.cast(result["is_terminal"], tf.float32)
-        result["discount"] = alive * self._discount
+        if "reward" in result:
+            result["reward"] = self._reward_transform(result["reward"])
+        if "is_terminal" in result:
+            alive = 1.0 - tf.cast(result["is_terminal"], tf.float32)
+            result["discount"] = alive * self._discount
         return result
 
     def imagine(
