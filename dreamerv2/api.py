@@ -93,8 +93,8 @@ def train(
         UserError: The environment, a setting or the folder cannot be used. Nothing is written
             then.
         TrainingDiverged: From `dreamerv2.loop`: gradients stay not finite.
-        Exception: What a callback or an environment raised. The run has been saved if it was a
-            callback.
+        EnvError: From `dreamerv2.common.envs`: the environment failed. The run has been saved.
+        Exception: What a callback raised. The run has been saved.
     """
     config = configs() if config is None else config
     from dreamerv2 import custom, tasks

@@ -21,6 +21,7 @@ if not __package__:  # Started as a script: import this checkout, not files besi
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from dreamerv2 import logdir
+from dreamerv2.common.envs.spaces import EnvError
 from dreamerv2.common.errors import UserError
 from dreamerv2.common.quiet import quiet_start
 from dreamerv2.common.signals import Interrupt
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 
 # Where the run itself evaluates nothing, and says nothing about how many episodes suit it.
 EPISODES = 10
-FPS = 20.0
-ATARI_FPS = 60.0
+FPS, ATARI_FPS = 20.0, 60.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,12 +48,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/evaluate.py") -> int:
-    """Run the command line and return its exit status: 2 for bad input, 1 if it was stopped."""
+    """Run the command line and return its exit status: 2 for bad input, 1 if it failed."""
     try:
         return evaluate(_parser(program).parse_args(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (UserError, EnvError) as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -77,6 +77,7 @@ def evaluate(args: argparse.Namespace) -> int:
         device.prepare_devices()
     changes = {} if args.noise is None else {"eval_noise": args.noise}
     run = loading.load_run(path, args.checkpoint, changes)
+    logdir.check_links(path)
     try:
         outdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

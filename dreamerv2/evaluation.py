@@ -11,6 +11,7 @@ import numpy as np
 from dreamerv2.agent import Agent
 from dreamerv2.common.config import Config
 from dreamerv2.common.driver import Callback, Driver
+from dreamerv2.common.envs.spaces import EnvError
 from dreamerv2.common.envs.vector import Batch, VecEnv
 from dreamerv2.logdir import derive_seed
 
@@ -21,6 +22,10 @@ PURPOSE = 3
 
 # Frames of an episode video; 27000-step episodes would make files nobody can open.
 VIDEO_LENGTH = 500
+
+
+# Agent steps after which an episode is taken for endless; evaluations wait for the end of episodes.
+ENDLESS = 200_000
 
 
 class Stopped(Exception):
@@ -65,13 +70,21 @@ def evaluate(
 
     Raises:
         Stopped: `stop` returned true.
+        EnvError: An environment failed, or an episode is longer than `ENDLESS`.
     """
     agent.seed_evaluation(seed)
     finished: list[Episode] = []
+    lengths = np.zeros(env.num, np.int64)
 
     def policy(batch: Batch, state: Any) -> tuple[np.ndarray, Any]:
         if stop():
             raise Stopped
+        lengths[:] = np.where(batch["is_first"], 0, lengths + 1)
+        if lengths.max() > ENDLESS:
+            raise EnvError(
+                f"an episode of {env.name!r} has not ended after {ENDLESS:,} agent steps of an "
+                "evaluation: set time_limit to cut episodes off, or eval_eps to 0"
+            )
         action, state = agent.policy(batch, state, mode="eval")
         return action.numpy(), state
 

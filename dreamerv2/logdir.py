@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import stat
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -22,6 +23,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
 # What a run leaves behind that ended before it wrote its configuration, and files that people
 # themselves redirect output to or that systems put everywhere.
 _OURS = r"lock|replay|checkpoint|evaluation|metrics\.jsonl(\.tmp)?|events\.out\..*|spaces\.json"
+_FOLDERS = ("replay", "checkpoint", "evaluation")
 _TEMPORARY = (".config.yaml.*.tmp", ".spaces.json.*.tmp", "metrics.jsonl.tmp")
 _HARMLESS = r"\..*|.*\.(log|txt|out|err)"
 
@@ -86,6 +88,7 @@ def check_logdir(
     path = pathlib.Path(config.logdir).expanduser()
     if not path.is_dir():
         return None
+    check_links(path)
     if not (path / "config.yaml").exists():
         _check_foreign(path)
         return None
@@ -112,6 +115,30 @@ def check_logdir(
     if not lines:
         return None
     return f"Settings that differ from those of the run so far: {', '.join(lines.values())}."
+
+
+def check_links(path: pathlib.Path) -> None:
+    """Refuse a folder that is about to be written to if a file in it leads out of it.
+
+    A run that was copied from elsewhere could otherwise change any file of its new owner.
+
+    Raises:
+        UserError: There is a link to somewhere else, or something that is neither file nor folder.
+    """
+    root = path.resolve()
+    for folder in (path, *(path / name for name in _FOLDERS)):
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+            try:
+                mode = entry.lstat().st_mode
+            except FileNotFoundError:  # Another process uses the folder, which the lock will tell.
+                continue
+            # A link that leads nowhere would become a file there.
+            inside = not stat.S_ISLNK(mode) or root in entry.resolve().parents
+            if not inside or stat.S_IFMT(mode) not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+                raise UserError(
+                    f"logdir {str(path)!r} holds {str(entry.relative_to(path))!r}, which leads out "
+                    "of it or is no file; put the file itself there, or link the whole logdir."
+                )
 
 
 def space_changes(

@@ -16,6 +16,7 @@ from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
 from dreamerv2.exploration import ModelLoss, Plan2Explore, Random
 from dreamerv2.intrinsic import Intrinsic
+from dreamerv2.limits import check_memory
 from dreamerv2.schedules import Schedule
 from dreamerv2.world_model import WorldModel
 
@@ -32,7 +33,12 @@ def world_model(
     act_space: ActSpec,
     policy: keras.DTypePolicy,
 ) -> WorldModel:
-    """Return the world model for one observation and action space."""
+    """Return the world model for one observation and action space.
+
+    Raises:
+        UserError: Settings do not go together, or need more memory than there is.
+    """
+    check_memory(config, obs_space, act_space)
     shapes = {k: tuple(s.shape) for k, s in obs_space.items() if not k.startswith("log_")}
     return WorldModel(
         shapes,

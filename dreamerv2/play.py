@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python dreamerv2/pla
         print(f"error: {error}", file=sys.stderr)
         return 2
     except EnvError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.sentence}", file=sys.stderr)
         return 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -12,10 +13,18 @@ from typing import Any
 import numpy as np
 
 from dreamerv2.common.envs import space_json
-from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
+from dreamerv2.common.envs.spaces import LONGEST, ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.files import read_text
 
 NAME = "spaces.json"
+
+_DTYPES = {"uint8": np.uint8, "float32": np.float32}
+_MOST = 1 << 26  # Numbers in one observation.
+_WRONG = (
+    UserError, ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError,
+    TypeError, ValueError,
+)  # fmt: skip
 
 
 def save_spaces(
@@ -77,14 +86,30 @@ def load_env_space(folder: str | os.PathLike[str]) -> Any:
 
 def _specs(stored: dict[str, Any]) -> tuple[dict[str, ObsSpec], ActSpec]:
     obs_space = {
-        key: ObsSpec(tuple(spec["shape"]), np.dtype(spec["dtype"]))
+        key: ObsSpec(_sizes(spec["shape"]), np.dtype(_DTYPES[spec["dtype"]]))
         for key, spec in stored["observations"].items()
     }
+    for key, spec in obs_space.items():
+        if (len(spec.shape) == 3) != spec.is_image or math.prod(spec.shape) > _MOST:
+            raise ValueError(f"{key} is {spec.dtype} of the shape {spec.shape}")
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in stored["actions"].items()
     }
-    return obs_space, ActSpec(**fields)
+    act_space = ActSpec(**fields)
+    parts = _sizes(act_space.sizes)
+    if not parts or sum(parts) > LONGEST or not isinstance(act_space.dtype, str):
+        raise ValueError(f"actions of the sizes {parts[:10]}")
+    # Whether bounds, starts and shape fit to the sizes shows in use.
+    act_space.to_env(act_space.sample(np.random.default_rng(0), 1))
+    return obs_space, act_space
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    """Return lengths of axes or parts, which must be whole numbers above 0."""
+    if any(type(value) is not int or value < 1 for value in values):
+        raise ValueError(f"the sizes {list(values)[:10]}")
+    return tuple(values)
 
 
 def _read(folder: str | os.PathLike[str], convert: Callable[[dict[str, Any]], Any]) -> Any:
@@ -92,9 +117,9 @@ def _read(folder: str | os.PathLike[str], convert: Callable[[dict[str, Any]], An
     if not path.exists():
         return None
     try:
-        return convert(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return convert(json.loads(read_text(path)))
+    except _WRONG as error:
         raise UserError(
-            f"{path} is damaged ({error}); delete it and run the training command again, which "
-            "writes it anew."
+            f"{path} is damaged ({error!s:.200}); delete it and run the training command again, "
+            "which writes it anew."
         ) from None

@@ -17,8 +17,12 @@ AT = 25  # Step at which something happens, in the first episode that gets there
 class Bad(gymnasium.Env[Any, Any]):
     """A vector and two actions; episodes of 40 steps, unless they are bad in another way."""
 
-    def __init__(self, how: str = "fine", at: int = AT) -> None:
-        self.how, self.at = how, at
+    at = AT
+
+    def __init__(self, how: str = "fine", at: int = 0) -> None:
+        self.how = how
+        if at:
+            self.at = at
         self.observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
         if how.startswith("image"):
             self.observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 1), np.uint8)
@@ -94,7 +98,7 @@ class Bad(gymnasium.Env[Any, Any]):
         return obs, rewards.get(self.how, reward)
 
 
-def make(how: str, at: int = AT) -> Any:
+def make(how: str, at: int = 0) -> Any:
     """Return a function that makes such environments."""
     return functools.partial(Bad, how, at)
 

@@ -174,8 +174,14 @@ class Checkpoint:
                 message = str(error).strip().splitlines()[0]
                 _log.warning(f"The checkpoint {path} is damaged and passed over ({message}).")
                 continue
-            for state in self._states.values():
-                state.apply()
+            try:
+                for state in self._states.values():
+                    state.apply()
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"The checkpoint {path} holds counters that cannot be used ({error!r:.200}); "
+                    "it was not written by this program: choose another logdir."
+                ) from error
             return True
         if paths:
             raise UserError(

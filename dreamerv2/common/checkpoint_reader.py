@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,12 +40,16 @@ def names(directory: str | os.PathLike[str]) -> list[str]:
 
 def listed(directory: str | os.PathLike[str]) -> list[str]:
     """Return the checkpoints in TensorFlow's list, the newest first."""
+    folder = pathlib.PurePath(directory)
     try:
         state = tf.train.get_checkpoint_state(os.fspath(directory))
-    except ValueError:  # The file is empty.
+    except ValueError:  # The file is empty, or no text.
         return []
-    paths = state.all_model_checkpoint_paths if state else []
-    return [pathlib.PurePath(path).name for path in reversed(paths)]
+    paths = [pathlib.PurePath(path) for path in (state.all_model_checkpoint_paths if state else [])]
+    # TensorFlow would delete what the list names once it is too old, wherever it is.
+    if any(p.parent != folder or not re.fullmatch(r"ckpt-\d+", p.name) for p in paths):
+        return []
+    return [path.name for path in reversed(paths)]
 
 
 def read(

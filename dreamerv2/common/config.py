@@ -13,7 +13,11 @@ import ruamel.yaml
 import ruamel.yaml.scalarstring
 
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.files import read_text
 from dreamerv2.common.schema import Field, Schema, show
+from dreamerv2.common.yaml_text import parse_yaml
+
+_DEEPEST = 20
 
 Values = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -208,7 +212,11 @@ class Config(Mapping[str, Any]):
         if like is None:
             return cls(values)
         try:
-            return like.update(values)
+            plain = list(_pairs(values))
+            for key, _ in plain:  # Patterns are for people; one in a file could take for ever.
+                if not re.fullmatch(r"[\w.-]*", key):
+                    raise UserError(like._unknown(key))
+            return like.update(plain)
         except UserError as error:
             raise UserError(f"in {os.fspath(path)}, {error}") from None
 
@@ -236,6 +244,7 @@ class Config(Mapping[str, Any]):
 
     def _unknown(self, key: str) -> str:
         """Returns the sentence about a key that does not exist."""
+        key = key if len(key) <= 100 else key[:97] + "..."
         last = key.rpartition(".")[2]
         near = [name for name in self._flat if name.rpartition(".")[2] == last]
         near += difflib.get_close_matches(key, [*self._flat, *self._tree], n=3, cutoff=0.6)
@@ -256,6 +265,8 @@ def _pairs(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if not isinstance(key, str):
             raise UserError(f"the key {prefix}{key!r} must be text; quote it")
         nested = isinstance(value, Mapping)
+        if nested and prefix.count(".") > _DEEPEST:  # As where an alias leads back to itself.
+            raise UserError(f"the key {prefix + key!r:.100} is nested too deeply; flatten it")
         if "|" in key and (prefix or nested):
             key = f"(?:{key})"  # An alternative of parts, not of everything that is joined.
         if nested:
@@ -273,34 +284,3 @@ def _printable(value: Any) -> Any:
     if isinstance(value, str) and not value.isprintable():
         return ruamel.yaml.scalarstring.DoubleQuotedScalarString(value)
     return value
-
-
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Returns what a text file holds; raises UserError if it can't be read."""
-    try:
-        return pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{os.fspath(path)} can't be read: {error}") from None
-
-
-def parse_yaml(text: str, kind: str, name: str) -> Any:
-    """Parses text that must be a YAML mapping.
-
-    Args:
-      text: The YAML.
-      kind: `safe` for plain values, `rt` to keep comments and positions as well.
-      name: What to call the text in messages.
-
-    Raises:
-      UserError: If the text is malformed or no mapping.
-    """
-    try:
-        values = ruamel.yaml.YAML(typ=kind, pure=True).load(text)
-    except ruamel.yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise UserError(f"{name} is not valid YAML{where}: {problem}") from None
-    if not isinstance(values, Mapping):
-        raise UserError(f"{name} must hold a mapping of names to values")
-    return values

@@ -29,9 +29,11 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dreamerv2.common.config import Config, Values, parse_yaml, read_text
+from dreamerv2.common.config import Config, Values
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.files import read_text
 from dreamerv2.common.schema import Schema, show
+from dreamerv2.common.yaml_text import parse_yaml
 
 
 @dataclasses.dataclass(frozen=True)

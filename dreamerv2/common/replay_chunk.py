@@ -33,6 +33,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamerv2.common.replay_header import HEADER_BYTES, check_header
+
 SUFFIX = ".chunk"
 PAGE = 4096
 MAGIC = b"\x89REPLAY\n"
@@ -41,6 +43,7 @@ FIXED = struct.Struct("<8sIIII")  # Magic, version, header bytes, JSON bytes, JS
 PROGRESS = struct.Struct("<QI")  # Rows and the sealed flag.
 PROGRESS_OFFSET = 24
 JSON_OFFSET = 64
+_BLOCK = 1 << 26  # Bytes that are verified at a time.
 _SMALL = 8  # Bytes a row up to which a key is checked when its file is opened.
 
 Schema = dict[str, tuple[np.dtype, tuple[int, ...]]]
@@ -155,19 +158,25 @@ class Chunk:
             raise ChunkError(f"has version {version} where this program reads {VERSION}")
         if length > header or header > os.fstat(handle.fd).st_size:
             raise ChunkError("is truncated")
+        if header > HEADER_BYTES:
+            raise ChunkError("has an unusable header")
         if header > len(start):
             start = os.pread(handle.fd, header, 0)
         text = start[JSON_OFFSET : JSON_OFFSET + length]
         if zlib.crc32(text) != checksum:
             raise ChunkError("has a damaged header")
         try:
-            chunk = cls(path, json.loads(text), header, version)
-        except (KeyError, TypeError, ValueError) as error:
+            meta = json.loads(text)
+            check_header(meta)
+            chunk = cls(path, meta, header, version)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ChunkError("has an unusable header") from error
         if path.name != cls.name(chunk.stream, chunk.sequence):
             raise ChunkError(f"was written as {cls.name(chunk.stream, chunk.sequence)}")
         if os.fstat(handle.fd).st_size != chunk.size:
             raise ChunkError("is truncated")
+        if chunk.checksum_offset < JSON_OFFSET + length or (chunk.sums_offset or length) < length:
+            raise ChunkError("has an unusable header")
         rows, sealed = PROGRESS.unpack_from(start, PROGRESS_OFFSET)
         if rows > chunk.capacity or sealed > 1 or (sealed and rows < chunk.capacity):
             raise ChunkError("has a damaged row count")
@@ -184,9 +193,14 @@ class Chunk:
                 raise ChunkError(f"has damaged values of {column.name}")
             small[column.name] = np.frombuffer(data, column.dtype).reshape(rows, *column.shape)
         if not sealed and chunk.sums_offset is not None:
-            chunk.read(
-                0, rows, {c.name: memoryview(bytearray(c.stride * rows)) for c in chunk.columns}
-            )
+            block = max(1, _BLOCK // max(1, sum(column.stride for column in chunk.columns)))
+            for row in range(0, rows, block):
+                count = min(block, rows - row)
+                chunk.read(
+                    row,
+                    count,
+                    {c.name: memoryview(bytearray(c.stride * count)) for c in chunk.columns},
+                )
         return chunk, small
 
     def verify(self) -> None:

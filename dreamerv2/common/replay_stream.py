@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import stat
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,11 +133,14 @@ def load_streams(directory: Path, readonly: bool = False) -> tuple[dict[int, Str
     starts = {}
     reject = leave_out if readonly else set_aside
     for path in [] if readonly else directory.glob("*.tmp"):
-        path.unlink()  # The process was killed before it had created the file.
+        if re.fullmatch(r"\d{4,}-\d{8,}\.tmp", path.name):
+            path.unlink()  # The process was killed before it had created the file.
     for path in sorted(directory.glob("*" + SUFFIX)):
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise ChunkError("is no plain file")  # A link may lead anywhere, a pipe block.
             chunk, small = Chunk.load(path)
-            if "is_first" not in small:
+            if chunk.schema.get("is_first") != (np.dtype(bool), ()):
                 raise ChunkError("has no key is_first")
             starts[path] = np.flatnonzero(small["is_first"])
             chunks.append(chunk)

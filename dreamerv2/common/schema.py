@@ -15,7 +15,6 @@ When several rules match a key, the last one counts. Nothing here knows any key 
 from __future__ import annotations
 
 import dataclasses
-import decimal
 import math
 import numbers
 import os
@@ -24,6 +23,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.showing import brief, show
+
+__all__ = ["Field", "Rule", "Schema", "show"]
 
 
 def _to_bool(value: Any) -> bool:
@@ -57,11 +59,10 @@ def _to_float(value: Any) -> float:
 
 
 def _to_str(value: Any) -> str:
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, os.PathLike):
-        return str(os.fspath(value))
-    raise ValueError
+    text = os.fspath(value)
+    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+        raise ValueError
+    return str(text)
 
 
 def _to_regex(value: Any) -> str:
@@ -72,6 +73,9 @@ def _to_regex(value: Any) -> str:
         raise ValueError from error
     return text
 
+
+_LONGEST_TEXT = 10_000
+_LONGEST_LIST = 1_000
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "bool": _to_bool,
@@ -159,17 +163,22 @@ class Field:
                 value = [part.strip() for part in text.split(",")] if text.strip() else []
             if not isinstance(value, (list, tuple)):
                 value = [value]
+            if len(value) > _LONGEST_LIST:
+                raise ValueError
             low, high = self.rule.items or (0, math.inf)
             if not low <= len(value) <= high:
                 raise ValueError
             return tuple(self._element(item) for item in value)
         except (ValueError, TypeError, OverflowError):
             raise UserError(
-                f"{self.key} must be {self.expected}, not {show(value, quote=True)}; "
+                f"{self.key} must be {self.expected}, not {brief(value)}; "
                 f"for example {show(self.default)}"
             ) from None
 
     def _element(self, value: Any) -> Any:
+        # Anything else could be so large that its text fills the memory.
+        if not isinstance(value, (str, numbers.Real, os.PathLike)):
+            raise ValueError
         for spelling, meaning in self.rule.aliases:
             if str(value).lower() == spelling.lower():
                 return meaning
@@ -267,21 +276,3 @@ class Schema:
             if re.fullmatch(pattern, key):
                 return hint
         return ""
-
-
-def show(value: Any, quote: bool = False) -> str:
-    """Writes a value as people would in a configuration file: 2e6, 1e-4, 0.1, [64, 64].
-
-    Args:
-      value: A value of a configuration.
-      quote: Put text into quotes, so that a message shows where it ends.
-    """
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(show(item, quote) for item in value) + "]"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        plain = repr(value)
-        if value == 0 or 1e-2 <= abs(value) < 1e5 or not abs(value) < 1e15:
-            return plain
-        short = f"{decimal.Decimal(plain).normalize():e}".replace("e+", "e")
-        return short if len(short) < len(plain) else plain
-    return repr(value) if quote or value == "" else str(value)

@@ -7,16 +7,18 @@ uses the data need not.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import pathlib
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dreamerv2.common.errors import UserError
+from dreamerv2.common.files import read_bytes
+
+# Far above what the shipped files hold.
+MOST_BYTES = 1 << 27
 
 FORMAT = "dreamerv2-scores"
 VERSION = 1
@@ -205,9 +207,8 @@ def _paper(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 def _read(path: pathlib.Path, kind: str | None = None) -> dict[str, Any]:
     """The content of a JSON file, compressed or not, whose head is checked."""
     try:
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        content = json.loads(read_bytes(path, MOST_BYTES))
+    except (UserError, RecursionError, ValueError) as error:
         raise UserError(f"the score data {path} can't be read: {error}; reinstall it") from error
     with _checking(path):
         _expect(content["format"] == FORMAT, f"it is not {FORMAT}")
@@ -229,7 +230,9 @@ class _checking:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyError):
             raise UserError(f"the score data {self._path} has no {error}; reinstall it") from error
-        if isinstance(error, TypeError | ValueError | AttributeError):
+        if isinstance(
+            error, ArithmeticError | LookupError | TypeError | ValueError | AttributeError
+        ):
             raise UserError(f"the score data {self._path} is wrong: {error}") from error
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+
+# Numbers in one space.
+MOST = 1 << 26
 
 
 def to_json(space: Any) -> dict[str, Any] | None:
@@ -57,11 +61,15 @@ def from_json(stored: dict[str, Any]) -> Any:
             low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         elif dtype.kind == "b":
             low, high = 0, 1
+        if dtype.kind not in "biuf" or math.prod(stored["shape"]) > MOST:
+            raise ValueError(f"a box of {dtype} of the shape {stored['shape']}")
         return spaces.Box(low, high, tuple(stored["shape"]), dtype.type)
     if kind == "Discrete":
         return spaces.Discrete(stored["n"], start=stored["start"])
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.array(stored["nvec"]), start=np.array(stored["start"]))
     if kind == "MultiBinary":
+        if math.prod(stored["shape"]) > MOST:
+            raise ValueError(f"bits of the shape {stored['shape']}")
         return spaces.MultiBinary(stored["shape"])
     raise ValueError(f"{kind!r} is no space")

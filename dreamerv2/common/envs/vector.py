@@ -177,7 +177,8 @@ class VecEnv:
     ) -> Batch:
         batch = dict(obs) if self._convert is None else self._convert(obs)
         batch = {key: batch[key] for key in self.obs_space}
-        batch["reward"] = np.asarray(reward, np.float32)
+        with np.errstate(over="ignore"):  # Becomes infinite, which is refused below.
+            batch["reward"] = np.asarray(reward, np.float32)
         self._check_finite(batch)
         self._is_last = is_last
         return {**batch, "is_first": is_first, "is_last": is_last.copy(), "is_terminal": end}
