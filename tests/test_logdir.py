@@ -45,7 +45,13 @@ def test_seeds_of_different_purposes_differ() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [[], ["lock"], ["lock", "replay/0.bin", "metrics.jsonl", ".config.yaml.7.tmp"], ["train.log"]],
+    [
+        [],
+        ["lock"],
+        ["lock", "replay/0.bin", "metrics.jsonl", ".config.yaml.7.tmp"],
+        ["train.log"],
+        ["metrics.jsonl.tmp"],
+    ],
 )
 def test_begins_where_nothing_of_others_is(tmp_path: pathlib.Path, names: list[str]) -> None:
     for name in names:
