@@ -6,6 +6,7 @@ of the host at once, which takes a fraction of a second, and a thread writes the
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -147,9 +148,8 @@ class Checkpoint:
             self._path = manager.save()
         except (OSError, tf.errors.OpError) as error:
             self._remove_unlisted()  # What is half written only takes the space that is missing.
-            message = str(error).strip().splitlines()[0]
             raise UserError(
-                f"The checkpoint in {self._directory} could not be written ({message}); "
+                f"The checkpoint in {self._directory} could not be written ({_reason(error)}); "
                 "free space or make the folder writable, then run the same command again."
             ) from error
 
@@ -230,6 +230,13 @@ class Checkpoint:
                     f"{stored.get(name, 'of nothing')} there and {ours.get(name, 'of nothing')} "
                     "here; use the configuration that it was made with, or another logdir."
                 )
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, without TensorFlow's names of operations and other files."""
+    message = str(error).strip().splitlines()[0]
+    full = os.strerror(errno.ENOSPC)
+    return full if full in message else re.sub(r"\{\{.*?\}\} *| *\[Op:.*?\]", "", message)
 
 
 def _copy(variable: tf.Variable) -> tf.Tensor:

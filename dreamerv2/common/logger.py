@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dreamerv2.common import video
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.json_lines import JSONLines
 from dreamerv2.common.terminal import Progress, Terminal
 
@@ -177,7 +178,11 @@ class TensorBoard:
         images: Mapping[str, np.ndarray],
         videos: Mapping[str, np.ndarray],
     ) -> None:
-        """Writes everything and flushes."""
+        """Writes everything and flushes.
+
+        Raises:
+          UserError: The disk is full.
+        """
         import tensorflow as tf
 
         if self._writer is None:
@@ -200,6 +205,13 @@ class TensorBoard:
                 )
                 tf.summary.experimental.write_raw_pb(proto.SerializeToString(), step)
         self._writer.flush()
+        # TensorFlow drops what it can't write, and what follows in that file is unreadable then.
+        space = os.statvfs(self._logdir)
+        if space.f_blocks and not space.f_bavail:  # Some file systems tell nothing at all.
+            raise UserError(
+                f"The disk of {self._logdir} is full; free disk space, then run the same command "
+                "again."
+            )
 
     def close(self) -> None:
         """Closes the event file; may be called again."""
