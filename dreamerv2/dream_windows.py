@@ -62,7 +62,13 @@ class Windows:
 
 
 def from_replay(
-    folder: pathlib.Path, *, context: int, horizon: int, count: int, seed: int
+    folder: pathlib.Path,
+    *,
+    context: int,
+    horizon: int,
+    count: int,
+    seed: int,
+    run: Run | None = None,
 ) -> Windows:
     """Take windows out of the replay of a run, which a training process may be using.
 
@@ -72,11 +78,15 @@ def from_replay(
         horizon: Steps after that, fewer where episodes are short; see `choose_length`.
         count: Most windows.
         seed: Of the choice.
+        run: The agent that is to dream, whose spaces have to be those of the replay.
 
     Raises:
-        UserError: There is no replay, or no episode in it has more than `context` observations.
+        UserError: There is no replay, it is another agent's, or no episode in it has more than
+            `context` observations.
     """
     reader = ReplayReader(folder)
+    if run is not None:
+        reader.require(run.obs_space, run.act_space)
     if not reader.episodes:
         raise UserError(
             f"there is no replay in {str(folder)!r} to start dreams from; use --dream "

@@ -107,7 +107,7 @@ def write(
         "context": context, "horizon": horizon, "count": windows, "seed": seed,
     }  # fmt: skip
     if source == "replay":
-        chosen = dream_windows.from_replay(run.path / "replay", **choice)
+        chosen = dream_windows.from_replay(run.path / "replay", **choice, run=run)
     else:
         chosen = dream_windows.from_episodes(run, **choice, say=say)
     for note in chosen.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import re
 import stat
@@ -61,7 +62,31 @@ def load_config(path: pathlib.Path) -> Config:
         raise UserError(
             f"logdir {str(path)!r} holds no run (there is no config.yaml in it); {hint}"
         )
-    return _read_config(path, default_config())
+    config = _read_config(path, default_config())
+    _check_module(path, config.task)
+    return config
+
+
+def _check_module(path: pathlib.Path, task: str) -> None:
+    """Refuse a stored task whose module would come from the folder of the run itself.
+
+    `gym_<module>:<id>` imports an installed module, but Python also looks in the current folder.
+    """
+    module, colon, _ = task.removeprefix("gym_").rpartition(":")
+    if not colon or not task.startswith("gym_"):
+        return
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])  # This imports nothing.
+    except (ImportError, ValueError):
+        return
+    places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+    root = path.resolve()
+    if any(root in (pathlib.Path(p).resolve(), *pathlib.Path(p).resolve().parents)
+           for p in places if p):  # fmt: skip
+        raise UserError(
+            f"the task {task!r} in {str(path)!r} names a module in that folder, which would be "
+            "executed; look at it, and install it if you trust it."
+        )
 
 
 def default_config() -> Config:

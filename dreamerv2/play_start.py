@@ -91,9 +91,9 @@ class ReplayStart:
             stream, start, length = windows[self._random.integers(len(windows))]
             try:
                 rows = reader.read([reader.window(stream, start, length)], length)
-            except ChunkError:  # The run goes on and has deleted it; there is more.
+            except ChunkError as error:  # The run goes on and has deleted it; there is more.
                 if attempt == TRIES - 1:
-                    raise
+                    raise UserError(f"the replay in {str(self._folder)!r} {error}") from error
                 continue
             return {key: value[0] for key, value in rows.items()}
         raise AssertionError
@@ -101,6 +101,8 @@ class ReplayStart:
     def _windows(self) -> tuple[ReplayReader, list[tuple[int, int, int]]]:
         """List a window for each episode that has two rows, by stream, first row and length."""
         reader = ReplayReader(self._folder)
+        run = self._dreamer.run
+        reader.require(run.obs_space, run.act_space)
         windows = []
         for episode in reader.episodes:
             # The last row may be the end of the episode, which there is nothing to dream after.

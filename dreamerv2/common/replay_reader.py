@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.replay_chunk import ChunkError, Schema
 from dreamerv2.common.replay_store import Window, read_windows
 from dreamerv2.common.replay_stream import load_streams
@@ -42,6 +44,7 @@ class ReplayReader:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._streams, self.notices = load_streams(directory, readonly=True)
         self.episodes = [
             Episode(number, int(start), int(stop))
@@ -51,6 +54,28 @@ class ReplayReader:
         ]
         chunks = [chunk for stream in self._streams.values() for chunk in stream.chunks]
         self.schema: Schema = chunks[0].schema if chunks else {}
+
+    def require(self, obs_space: Mapping[str, ObsSpec], act_space: ActSpec) -> None:
+        """See that what an agent observes and does is what is stored.
+
+        Raises:
+            UserError: A key is missing, or of another type or shape.
+        """
+        wanted = {
+            key: (spec.dtype, spec.shape)
+            for key, spec in obs_space.items()
+            if not key.startswith("log_")
+        }
+        wanted["action"] = (np.dtype(np.float32), (act_space.dim,))
+        wanted["reward"] = (np.dtype(np.float32), ())
+        wanted |= {key: (np.dtype(bool), ()) for key in ("is_first", "is_last", "is_terminal")}
+        for key, entry in wanted.items() if self.schema else []:
+            if self.schema.get(key) != entry:
+                raise UserError(
+                    f"the replay in {str(self._directory)!r} is not that of the agent: {key!r} is "
+                    f"{self.schema.get(key, 'missing')} there, not {entry}; use the logdir of one "
+                    "run."
+                )
 
     def window(self, stream: int, start: int, length: int) -> Window:
         """Finds rows of a stream; KeyError if some of them are not loaded."""
