@@ -227,8 +227,8 @@ class Training:
         total = config.steps * config.action_repeat
         before, note = at.updates, SpeedNote()
         at.should_save(time.monotonic())
-        if not self._resumed:  # From now on a killed run knows which updates it owes.
-            self._checkpoint.start()
+        at.unsaved = not self._resumed  # After one step, for a killed run to know what it owes.
+        save: Callable[[], Any] = self._checkpoint.start if self._resumed else self._checkpoint.save
         with self._terminal.progress("Train", total, "frames", at.frames) as progress:
             while at.steps < config.steps and not self.stopping():
                 if at.should_eval(at.steps):
@@ -242,8 +242,8 @@ class Training:
                 self._checkpoint.check()
                 at.unsaved |= at.should_save(time.monotonic())
                 if at.unsaved and not self._health.trouble():
-                    self._checkpoint.start()
-                    at.unsaved = False
+                    save()
+                    save, at.unsaved = self._checkpoint.start, False
                 progress.update(at.frames)
                 left = config.steps - at.steps
                 if text := note(at.updates - before, at.steps, left, config.action_repeat):

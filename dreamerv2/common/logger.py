@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -185,36 +186,64 @@ class TensorBoard:
         """
         import tensorflow as tf
 
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(self._logdir)
-        with tf.device("cpu"), self._writer.as_default():
-            for name, value in scalars.items():
-                tf.summary.scalar(f"scalars/{name}", value, step)
-            for name, image in images.items():
-                tf.summary.image(f"images/{name}", image[None], step)
-            for name, frames in videos.items():
-                proto = tf.compat.v1.Summary()
-                proto.value.add(
-                    tag=f"videos/{name}",
-                    image={
-                        "height": frames.shape[1],
-                        "width": frames.shape[2],
-                        "colorspace": frames.shape[3],
-                        "encoded_image_string": video.encode_gif(frames, self._fps),
-                    },
-                )
-                tf.summary.experimental.write_raw_pb(proto.SerializeToString(), step)
-        self._writer.flush()
-        # TensorFlow drops what it can't write, and what follows in that file is unreadable then.
+        with self._sentence():
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(self._logdir)
+            with tf.device("cpu"), self._writer.as_default():
+                self._write(tf, step, scalars, images, videos)
+            self._writer.flush()
+        # Often it drops what it can't write, and what follows in that file is unreadable then.
         space = os.statvfs(self._logdir)
         if space.f_blocks and not space.f_bavail:  # Some file systems tell nothing at all.
-            raise UserError(
-                f"The disk of {self._logdir} is full; free disk space, then run the same command "
-                "again."
+            raise self._unwritable("the disk is full")
+
+    def _write(
+        self,
+        tf: Any,
+        step: int,
+        scalars: Mapping[str, float],
+        images: Mapping[str, np.ndarray],
+        videos: Mapping[str, np.ndarray],
+    ) -> None:
+        for name, value in scalars.items():
+            tf.summary.scalar(f"scalars/{name}", value, step)
+        for name, image in images.items():
+            tf.summary.image(f"images/{name}", image[None], step)
+        for name, frames in videos.items():
+            proto = tf.compat.v1.Summary()
+            proto.value.add(
+                tag=f"videos/{name}",
+                image={
+                    "height": frames.shape[1],
+                    "width": frames.shape[2],
+                    "colorspace": frames.shape[3],
+                    "encoded_image_string": video.encode_gif(frames, self._fps),
+                },
             )
+            tf.summary.experimental.write_raw_pb(proto.SerializeToString(), step)
+
+    @contextlib.contextmanager
+    def _sentence(self) -> Iterator[None]:
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise self._unwritable(str(error.message).strip().splitlines()[-1].strip()) from error
+
+    def _unwritable(self, reason: str) -> UserError:
+        return UserError(
+            f"The event files of TensorBoard in {self._logdir} cannot be written ({reason}); free "
+            "disk space or make the folder writable, then run the same command again."
+        )
 
     def close(self) -> None:
-        """Closes the event file; may be called again."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Closes the event file; may be called again.
+
+        Raises:
+          UserError: The disk is full.
+        """
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with self._sentence():
+                writer.close()
