@@ -51,11 +51,11 @@ class Watcher(threading.Thread):
 
     def look(self) -> None:
         """Look once at all processes."""
-        found: dict[str, int] = {}
+        found: dict[str, dict[int, int]] = {}
         for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = path.read_bytes().decode().split("\0")
-                state = (path.parent / "stat").read_text().rpartition(")")[2].split()[0]
+                state, parent = (path.parent / "stat").read_text().rpartition(")")[2].split()[:2]
             except OSError:
                 continue
             if state == "Z" or not any(word.endswith("dreamerv2/train.py") for word in words):
@@ -64,11 +64,15 @@ class Watcher(threading.Thread):
                 continue
             logdir = words[words.index("--logdir") + 1]
             if logdir.startswith(self._folder):
-                pid = int(path.parent.name)
-                if logdir in found:
-                    self.twice.append((logdir, found[logdir], pid))
-                found[logdir] = pid
-        self.trainings, self.looks = found, self.looks + 1
+                found.setdefault(logdir, {})[int(path.parent.name)] = int(parent)
+        trainings = {}
+        for logdir, parents in found.items():
+            # A child that has not become another program yet is no training.
+            pids = [pid for pid, parent in parents.items() if parent not in parents]
+            if len(pids) > 1:
+                self.twice.append((logdir, *pids[:2]))
+            trainings[logdir] = pids[0]
+        self.trainings, self.looks = trainings, self.looks + 1
 
 
 class Faults:
