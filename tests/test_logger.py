@@ -213,6 +213,27 @@ class TestJSONLines:
         assert output.path.read_bytes() == content
         output.close()
 
+    def test_keeps_one_value_a_step(self, tmp_path):
+        lines = logging.JSONLines(tmp_path)
+        lines.write(10, {"a": 1.0})
+        lines.write(20, {"a": 2.0, "b": 2.0})
+        lines.write(20, {"c": 2.5})
+        lines.close()
+        lines = logging.JSONLines(tmp_path)
+        lines.truncate_after(20)
+        lines.write(20, {"b": 3.0, "c": 3.0})
+        lines.write(20, {"c": 4.0, "d": 4.0})
+        lines.write(30, {"b": 5.0})
+        lines.close()
+        rows = [json.loads(line) for line in lines.path.read_text().splitlines()]
+        assert rows == [
+            {"step": 10, "a": 1.0},
+            {"step": 20, "a": 2.0, "b": 2.0},
+            {"step": 20, "c": 2.5},
+            {"step": 20, "d": 4.0},
+            {"step": 30, "b": 5.0},
+        ]
+
     def test_survives_being_killed_at_any_point(self, tmp_path):
         script = (
             "import os, sys\n"

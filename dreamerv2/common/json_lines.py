@@ -17,7 +17,8 @@ class JSONLines:
     """Appends to `metrics.jsonl`: a flushed line per write, `{"step": frames, name: number}`.
 
     Numbers that aren't finite become null, as JSON has no others. A last line that was torn when
-    the previous run was killed is cut off when the file is opened.
+    the previous run was killed is cut off when the file is opened. What a resumed run measures anew
+    at the step that the file ends with is left out: each metric has one value a step.
 
     Args:
       logdir: Folder of the file; made if it isn't there.
@@ -28,6 +29,7 @@ class JSONLines:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("ab", buffering=0)
         _cut_torn_line(self.path)
+        self._last: tuple[int, set[str]] = (-1, set())  # What the file ended with when resuming.
 
     def write(
         self,
@@ -41,6 +43,8 @@ class JSONLines:
         Raises:
           UserError: The disk is full, for example; the file ends with the line before.
         """
+        if step == self._last[0]:
+            scalars = {key: value for key, value in scalars.items() if key not in self._last[1]}
         if scalars:
             numbers = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
             line = json.dumps({"step": step, **numbers}, allow_nan=False) + "\n"
@@ -69,15 +73,19 @@ class JSONLines:
           UserError: A line isn't one that this class writes, or the disk is full.
         """
         kept = []
+        known: set[str] = set()
         for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
             try:
-                keep = json.loads(line)["step"] <= step
+                row = json.loads(line)
+                keep = row["step"] <= step
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"Line {number} of {self.path} is damaged; delete that line to resume the run."
                 ) from error
             if keep:
                 kept.append(line)
+                known.update(row if row["step"] == step else ())
+        self._last = (step, known)
         temporary = self.path.with_suffix(".jsonl.tmp")
         try:
             with temporary.open("wb") as file:
