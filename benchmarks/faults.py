@@ -81,7 +81,7 @@ def note_episodes(path: pathlib.Path) -> None:
 def kill_at(moment: str, count: int, delay: float, number: int) -> None:
     """Send a signal to this process some seconds after a function is called for the n-th time.
 
-    After half a minute it is sent anyway, whatever is going on.
+    After half a minute a kill comes anyway, whatever is going on.
     """
     module, owner, name, _ = MOMENTS[moment]
     place: Any = importlib.import_module(module)
@@ -100,7 +100,8 @@ def kill_at(moment: str, count: int, delay: float, number: int) -> None:
         return original(*args, **kwargs)
 
     setattr(place, name, wrapped)
-    threading.Thread(target=fire, args=(30.0,), daemon=True).start()
+    if number == signal.SIGKILL:
+        threading.Thread(target=fire, args=(30.0,), daemon=True).start()
 
 
 def attempt(job: dict[str, Any]) -> int:
