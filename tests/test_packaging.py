@@ -14,7 +14,7 @@ from building import ROOT, build_sdist, build_wheel, copy_sources, run
 
 import dreamerv2
 
-WITH_TENSORFLOW = {"checkpoint"}
+WITH_TENSORFLOW = {"checkpoint", "checkpoint_reader"}
 
 
 @pytest.fixture(scope="module")
