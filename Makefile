@@ -15,7 +15,7 @@ RUNTIME := $(VENV)/.installed-$(if $(GPU),cuda,cpu)
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help train demo test lint docs constraints format clean
+.PHONY: help train demo test bench lint docs constraints format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list.
@@ -37,6 +37,10 @@ demo: $(RUNTIME)  ## Let the small trained agent in demo/ play and dream, into d
 
 test: lint  ## Run every check: formatting, types, import rules, tests.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+bench: $(DEV)  ## Measure speed: updates, actions, cold start. ARGS="--short" for minutes.
+	$(BIN)/python benchmarks/bench.py --output bench.json $(ARGS)
+	@echo 'The numbers are in bench.json; ARGS="--against old.json" compares with an earlier file.'
 
 lint: $(DEV)  ## Run the checks that execute nothing: ruff, mypy, import-linter.
 	$(BIN)/ruff check .

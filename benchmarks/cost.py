@@ -15,15 +15,7 @@ left out, with the reason. How a full run is projected:
     updates  = (steps - prefill) / train_every * train_steps + pretrain
     days     = updates * FLOP of an update / sustained FLOP per second / 86400
 
-An update has two FLOP for each multiplication of a matrix product or convolution, once forward and
-twice backward. With B sequences of length T it learns from N = B * T states and imagines H steps
-from each:
-
-    world model  3 N (encoder + recurrent step + posterior + prior + decoder + heads)
-    imagination    N (H (recurrent step + prior + actor) + (H + 1) (heads + critic))
-    behaviour    3 N ((H - 1) actor + H critic)
-
-and, where the actor's gradient passes through the model, twice the imagination again. The rate of a
+How the operations of an update are counted stands in `benchmarks/arithmetic.py`. The rate of a
 GPU, `--tflops`, is assumed, not measured. Days here are updates times the measured time of one, and
 agent steps times the measured time of an action. The environment comes on top of both.
 """
@@ -32,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import pathlib
 import platform
 import resource
@@ -43,12 +34,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from benchmarks.arithmetic import (
+    SIDE,
+    matmul_seconds,
+    products,
+    random_batch,
+    through_model,
+    update_flop,
+)
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "dreamerv2" / "configs.yaml"
 DAY = 86400
-SIDE = 3000
 COLUMNS = (
     ("parameters_m", "parameters, M", ".1f"),
     ("memory_mb", "memory, MB", ".0f"),
@@ -71,45 +70,6 @@ def all_configurations() -> list[str]:
     return [*own, "atari small", "atari no_discrete_latents", "atari no_policy_reinforce"]
 
 
-def products(agent: Any, image: Sequence[int]) -> dict[str, int]:
-    """Return what each part multiplies for one state, with images of this height and width."""
-    from dreamerv2.convolutions import conv_size
-
-    counts: dict[str, int] = {}
-    for path, variable in agent.variables().items():
-        kind, _, name = path.partition("/")
-        shape = tuple(int(n) for n in variable.shape)
-        if kind != "weights" or len(shape) < 2:
-            continue
-        part, layer = name.split("/")[:2]
-        pixels = 1
-        if len(shape) == 4:
-            module = agent.world_model.encoder if part == "encoder" else agent.world_model.decoder
-            kernels, index = module._kernels, int(layer.removeprefix("conv"))
-            # A convolution multiplies at each pixel of its output, a transposed one of its input.
-            passed = kernels[: index + 1] if part == "encoder" else kernels[index:][::-1]
-            pixels = conv_size(image[0], passed) * conv_size(image[1], passed)
-        if part == "rssm":
-            part = {"img_in": "step", "gru": "step", "obs_out": "posterior"}.get(layer, "prior")
-            part = "posterior" if layer == "obs_dist" else part
-        counts[part] = counts.get(part, 0) + pixels * math.prod(shape)
-    return counts
-
-
-def update_flop(counts: Mapping[str, int], config: Any, through_model: bool) -> int:
-    """Return the floating point operations of an update; the formula is in the module's text."""
-    count = {name: 2 * counts.get(name, 0) for name in (
-        "encoder", "step", "posterior", "prior", "decoder", "reward", "discount", "actor", "critic",
-    )}  # fmt: skip
-    states, horizon = config.dataset.batch * config.dataset.length, config.imag_horizon
-    heads = count["reward"] + count["discount"]
-    model = sum(count[name] for name in ("encoder", "step", "posterior", "prior", "decoder"))
-    imagination = horizon * (count["step"] + count["prior"] + count["actor"])
-    imagination += (horizon + 1) * (heads + count["critic"])
-    behavior = (horizon - 1) * count["actor"] + horizon * count["critic"]
-    return states * (3 * (model + heads) + imagination * (3 if through_model else 1) + 3 * behavior)
-
-
 def updates_of_a_run(config: Any) -> float:
     """Return the number of updates of a full run."""
     acting = max(config.steps - config.prefill, 0)
@@ -130,13 +90,11 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
     peaks = matmul_seconds() if updates else []
     agent = Agent(config, obs_space, act_space, config.seed)
     images = [spec.shape[:2] for spec in obs_space.values() if spec.is_image]
-    auto = "dynamics" if act_space.kind == "continuous" else "reinforce"
-    through_model = {"auto": auto}.get(config.actor_grad, config.actor_grad) != "reinforce"
     layers = [*agent.world_model.layers, agent.behavior.actor, agent.behavior.critic]
     counts = products(agent, images[0] if images else (1, 1))
     result = {
         "parameters": sum(int(np.prod(v.shape)) for layer in layers for v in layer.variables),
-        "flop": update_flop(counts, config, through_model),
+        "flop": update_flop(counts, config, through_model(config, act_space)),
         "updates": updates_of_a_run(config),
         "steps": config.steps,
         "frames": config.steps * config.action_repeat,
@@ -165,39 +123,6 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
     result["peak_flops"] = 2 * SIDE**3 / min([*peaks, *matmul_seconds()])
     result["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return result
-
-
-def matmul_seconds() -> list[float]:
-    """Return the times of some products of square matrices of `SIDE` rows."""
-    import tensorflow as tf
-
-    left = tf.random.normal((SIDE, SIDE))
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        tf.linalg.matmul(left, left).numpy()
-        times.append(time.perf_counter() - begin)
-    return times
-
-
-def random_batch(config: Any, obs_space: Mapping[str, Any], act_space: Any) -> dict[str, Any]:
-    """Return noise of the shapes that the replay would give."""
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    lead = (config.dataset.batch, config.dataset.length)
-    data: dict[str, Any] = {
-        key: rng.integers(0, 256, (*lead, *spec.shape), np.uint8)
-        if spec.is_image
-        else rng.normal(size=(*lead, *spec.shape)).astype(np.float32)
-        for key, spec in obs_space.items()
-        if not key.startswith("log_")
-    }
-    data["action"] = act_space.sample(rng, lead[0] * lead[1]).reshape((*lead, act_space.dim))
-    data["reward"] = rng.normal(size=lead).astype(np.float32)
-    data["is_first"] = np.zeros(lead, bool) | (np.arange(lead[1]) == 0)
-    data["is_last"] = data["is_terminal"] = np.zeros(lead, bool)
-    return data
 
 
 def summary(rounds: Sequence[Mapping[str, float]], tflops: float) -> dict[str, float]:
