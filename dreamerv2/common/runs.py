@@ -130,7 +130,7 @@ def bin_run(run: Run, size: float) -> Run:
       The run with a point per bin that isn't empty, at the end of the bin, or at the run's last
       point if the last bin isn't complete.
     """
-    index = np.maximum(np.ceil(run.frames / size), 1).astype(np.int64)
+    index = np.maximum(np.ceil(run.frames / size), 1)
     bins, start, count = np.unique(index, return_index=True, return_counts=True)
     frames = bins * float(size)
     frames[-1] = min(frames[-1], run.frames[-1])
@@ -171,7 +171,7 @@ def _describe(path: pathlib.Path, root: pathlib.Path, names: dict[str, str]) -> 
         names.get(simplify(task), task),
         method,
         path.name if seed is None else seed,
-        int(repeat) if repeat.isdecimal() else None,
+        int(repeat) if re.fullmatch(r"\d{1,9}", repeat, re.ASCII) else None,
     )
 
 

@@ -227,7 +227,7 @@ def _check(kind: Callable[[str], float], fits: Callable[[float], bool], what: st
 
 _positive = _check(float, lambda value: 0 < value < math.inf, "a number above 0, such as 10e6")
 _not_negative = _check(float, lambda value: 0 <= value < math.inf, "a number of frames")
-_count = _check(int, lambda value: value > 0, "a whole number above 0")
+_count = _check(int, lambda value: 0 < value <= 10**6, "a whole number from 1 to 1,000,000")
 _index = _check(int, lambda value: value >= 0, "a whole number from 0")
 _share = _check(float, lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.95")
 
