@@ -151,7 +151,7 @@ class Faults:
         """Copy all checkpoints, to compare with where the runs go on."""
         for logdir in list(self.watcher.trainings):
             source = pathlib.Path(logdir) / "checkpoint"
-            if source.is_dir():
+            if (source / "checkpoint").exists():  # Names the newest that is whole.
                 target = self.folder.with_suffix(".saved") / str(len(self._saved))
                 try:
                     shutil.copytree(source, target)
