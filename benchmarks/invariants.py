@@ -107,14 +107,14 @@ def _episode_problems(folder: pathlib.Path, witnessed: Sequence[tuple[int, int, 
             )
             if rows["is_last"][0, -1]:
                 stored.append((worker, episode.length, zlib.crc32(rows["reward"].tobytes())))
+        noted = [row for row in witnessed if row[0] == worker]
+        # From the end, as eviction takes the oldest; what was stored right before a kill is not
+        # noted any more.
+        while noted and noted[-1] in stored:
+            while stored.pop() != noted[-1]:
+                pass
+            noted.pop()
         evicted = bool(episodes) and episodes[0].start > 0
-        missing = [row for row in witnessed if row[0] == worker]
-        for row in reversed(stored):  # From the end, as eviction takes the oldest.
-            if missing and missing[-1] == row:
-                missing.pop()
-            # Else it is one that was stored, but not noted any more, before a kill.
-        if missing and not evicted:
-            found.append(f"{len(missing)} episodes of environment {worker} are not in the replay")
-        if evicted and stored and len(stored) < 5:
-            found.append(f"only {len(stored)} episodes of environment {worker} are left")
+        if noted and (not evicted or set(noted) & set(stored)):
+            found.append(f"an episode of environment {worker} is not in the replay: {noted[-1]}")
     return found
