@@ -35,7 +35,8 @@ def check_memory(config: Config, obs_space: Mapping[str, ObsSpec], act_space: Ac
     counts = weights(config, obs_space, act_space)
     needs = {f"networks of {key}": _WEIGHT * count for key, count in counts.items()}
     needs["batches of dataset.batch times dataset.length steps"] = 4 * _batch(config, obs_space)
-    needs["imagined sequences of imag_horizon steps"] = 4 * _imagined(config, act_space)
+    imagined = "imagined sequences of imag_horizon steps from each of dataset.batch times length"
+    needs[imagined] = 4 * _imagined(config, act_space)
     total = sum(needs.values())
     if total > memory:
         largest = max(needs, key=lambda key: needs[key])

@@ -34,11 +34,13 @@ def main() -> int:
         return 2
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    checkpoint = logdir / "checkpoint.txt"
-    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    checkpoint, told = logdir / "checkpoint.txt", logdir / "history.txt"
+    # One line is written as a whole, so what is told of a save and the save are one thing.
+    lines = told.read_text().splitlines() if told.exists() else []
+    step = max((int(line.split()[1]) for line in lines if line.startswith("save")), default=0)
 
     def note(text: str) -> None:
-        with open(logdir / "history.txt", "a") as file:
+        with open(told, "a") as file:
             file.write(f"{text} {step} {os.getpid()} {time.time():.3f}\n")
 
     def save() -> None:

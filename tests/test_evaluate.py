@@ -135,7 +135,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
         config.update({"task": task}).save(tmp_path / name / "config.yaml")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("model: resnet\n")
-    (tmp_path / "run" / "checkpoint").symlink_to(run / "checkpoint")
+    shutil.copytree(run / "checkpoint", tmp_path / "run" / "checkpoint")
     (tmp_path / "run" / "lock").write_text("")
     before = content(tmp_path)
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]

@@ -223,7 +223,7 @@ class TestBadInput:
             (["table1", "--window", "-1"], "'-1' is not a number of frames"),
             (["table1", "--bins", "0"], "'0' is not a number above 0"),
             (["stats", "--confidence", "95"], "'95' is not a number between 0 and 1"),
-            (["stats", "--resamples", "1.5"], "'1.5' is not a whole number above 0"),
+            (["stats", "--resamples", "1.5"], "'1.5' is not a whole number from 1 to 1,000,000"),
             (["stats", "--seed", "-1"], "'-1' is not a whole number from 0"),
             (["stats", "--tasks", "atari_air_raid"], "has no random and gamer score"),
             (["table1", "--tasks", "atari_pong", "dmc"], "not normalised alike; choose one"),

@@ -85,7 +85,9 @@ def test_runs_and_evaluations_log_them(tmp_path: pathlib.Path) -> None:
     health = pytest.importorskip("dreamerv2.health").Health({}, scaling=False)
     config = flags.build(CONFIGS).update({"log_keys_success": "log_a"})
     with Terminal() as terminal:
-        reporter = reporting.Reporter(config, tmp_path, terminal, Progress(config), health)
+        progress = Progress(config)
+        reporter = reporting.Reporter(config, tmp_path, terminal, progress, health)
+        progress.steps += 8
         for unlocked in (0, 2, 2, 0):
             reporter.episode(episode(reward=[0, 1], log_a=[0, unlocked]))
         reporter.evaluation([episode(reward=[0, 1], log_a=[0, 1])], {})
