@@ -39,7 +39,7 @@ def make(runs: list[Run], pool: Any, events: list[dict[str, Any]] | None = None)
     )  # fmt: skip
 
 
-def finish(driver: Driver, seconds: float = 60.0) -> None:
+def finish(driver: Driver, seconds: float = 120.0) -> None:
     def step() -> bool:
         driver.step()
         return driver.finished
