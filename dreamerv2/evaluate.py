@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 if not __package__:  # Started as a script: import this checkout, not files beside the script.
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from dreamerv2 import logdir
+from dreamerv2.common.arguments import number
 from dreamerv2.common.envs.spaces import EnvError
 from dreamerv2.common.errors import UserError
 from dreamerv2.common.quiet import quiet_start
@@ -124,40 +124,24 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("--logdir", required=True, metavar="DIR", help="folder of the run")
     add("--outdir", metavar="DIR", help="where results go, replacing those that are there "
         "(default: evaluation in the logdir)")  # fmt: skip
-    add("--episodes", type=_number(int, 0), metavar="N", help="whole episodes to play "
+    add("--episodes", type=number(int, 0), metavar="N", help="whole episodes to play "
         "(default: as many as an evaluation during training has, eval_eps)")  # fmt: skip
-    add("--seed", type=_number(int, 0), metavar="N", help="of environments and policy (default: "
+    add("--seed", type=number(int, 0), metavar="N", help="of environments and policy (default: "
         "that of the evaluation which the run makes at this step, so that with the other defaults "
         "its last score comes out again)")  # fmt: skip
-    add("--envs", type=_number(int, 1), metavar="N", help="environments played side by side; "
+    add("--envs", type=number(int, 1), metavar="N", help="environments played side by side; "
         "other numbers give other random numbers (default: envs of the run)")  # fmt: skip
-    add("--noise", type=_number(float, 0), metavar="X", help="noise added to actions: probability "
+    add("--noise", type=number(float, 0), metavar="X", help="noise added to actions: probability "
         "of a random choice, or std (default: eval_noise of the run)")  # fmt: skip
     add("--checkpoint", metavar="NAME", help="such as ckpt-12 (default: the newest that is whole)")
     add("--video", action="store_true", help="write the best, the median and the worst episode as "
         "MP4 and GIF; GIFs of long episodes leave frames out")  # fmt: skip
-    add("--fps", type=_number(float, 1), metavar="X", help="agent steps a second in the videos "
+    add("--fps", type=number(float, 1), metavar="X", help="agent steps a second in the videos "
         "(default: real time for Atari, else 20; short episodes are slowed down)")  # fmt: skip
     add("--dream", nargs="?", const="auto", choices=("auto", "replay", "episodes"), help="write "
         "what the world model predicts open-loop, beside the truth: from the replay of the run, or "
         "from new episodes (auto, the default: from the replay if there is one)")  # fmt: skip
     return parser
-
-
-def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
-    """Return a converter for numbers that are finite and not too small."""
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value < math.inf:
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} of {least} or more")
-        return value
-
-    return convert
 
 
 def _play(

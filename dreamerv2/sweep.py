@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 if not __package__:  # Started as a script: import this checkout, not files beside the script.
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from dreamerv2.common.arguments import number
 from dreamerv2.common.errors import UserError
 from dreamerv2.common.signals import Interrupt
 
@@ -263,32 +264,16 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="name in folders, tables and figures (default: dreamerv2)")  # fmt: skip
     add("--address", metavar="ADDRESS",
         help="of the Ray cluster: auto, or host:port (default: this machine alone)")  # fmt: skip
-    add("--gpus-per-run", type=_number(float, 0), metavar="N",
+    add("--gpus-per-run", type=number(float, 0), metavar="N",
         help="may be a fraction (default: 1 where there are GPUs, else 0)")  # fmt: skip
-    add("--cpus-per-run", type=_number(float, 0), default=1.0, metavar="N", help="default: 1")
-    add("--max-parallel", type=_number(int, 1), metavar="N",
+    add("--cpus-per-run", type=number(float, 0), default=1.0, metavar="N", help="default: 1")
+    add("--max-parallel", type=number(int, 1), metavar="N",
         help="runs at the same time (default: as many as fit)")  # fmt: skip
-    add("--tflops", type=_number(float, 1e-9), default=TFLOPS, metavar="N",
+    add("--tflops", type=number(float, 1e-9), default=TFLOPS, metavar="N",
         help=f"rate of a GPU for the GPU days of --dry-run (default: {TFLOPS:g})")  # fmt: skip
     add("--dry-run", action="store_true", help="print the plan and what it takes, and end")
     add("--status", action="store_true", help="print where the sweep in DIR stands, and end")
     return parser
-
-
-def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
-    """A type for argparse whose message says what was expected."""
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not least <= value < float("inf"):
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} of at least {least:g}")
-        return value
-
-    return convert
 
 
 if __name__ == "__main__":

@@ -177,8 +177,8 @@ class TestCommandLine:
     @pytest.mark.parametrize(("words", "message"), [
         (["--tasks", "atari_pnog"], "did you mean atari_pong"),
         (["--tasks", "atari_pong", "--address", "127.0.0.1:1"], "cannot be reached"),
-        (["--tasks", "atari_pong", "--max-parallel", "0"], "not a whole number of at least 1"),
-        (["--tasks", "atari_pong", "--gpus-per-run", "-1"], "not a number of at least 0"),
+        (["--tasks", "atari_pong", "--max-parallel", "0"], "not a whole number of 1 or more"),
+        (["--tasks", "atari_pong", "--gpus-per-run", "-1"], "not a number of 0 or more"),
         ([], "--tasks is missing"),
         (["--status"], "holds no sweep"),
         (["pong"], "unrecognized arguments: pong"),
