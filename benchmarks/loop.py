@@ -107,6 +107,7 @@ def measure(config: Any, updates: int, real: bool) -> dict[str, Any]:
 
     patch(Agent, "train", "update", once)
     patch(Agent, "policy", "policy", once)
+    patch(loop.Training, "_policy", "policy")  # With the copy of the action from the device.
     patch(VecEnv, "step", "environment")
     patch(Replay, "add", "replay_add")
     patch(Prefetcher, "__next__", "next_batch")

@@ -20,6 +20,7 @@ from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
 from dreamerv2.distributions import action_noise
 from dreamerv2.optimizer import Optimizer
+from dreamerv2.programs import Programs
 from dreamerv2.replicas import Replicas
 from dreamerv2.rssm import State
 from dreamerv2.world_model import Data, Metrics
@@ -70,7 +71,9 @@ class Agent:
             )
             self.exploration = parts.explorer(config, self.world_model, act_space, policy)
         self._update_fn = self._compile(self._update)
-        self._act_fn = self._compile(self._act)
+        self._act_fn: Callable[..., Any] = self._act
+        if self.jit != "off":
+            self._act_fn = Programs(self._act, self.jit == "xla")
         self._report_fn = self._compile(self._open_loop)
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,7 +108,8 @@ class Agent:
         # Only what is looked at, as tensors: the call is compiled, but its arguments are not.
         encoder = self.world_model.encoder
         seen = [*encoder.cnn_keys, *encoder.mlp_keys, "is_first"]
-        return self._act_fn({key: tf.convert_to_tensor(obs[key]) for key in seen}, state, mode)
+        tensors = {key: tf.convert_to_tensor(obs[key]) for key in seen}
+        return self._act_fn((tensors, state), mode)
 
     def training_mode(self, step: int) -> str:
         """Return the mode of `policy` in which to collect data after `step` agent steps.
@@ -211,7 +215,8 @@ class Agent:
             metrics.update({f"expl_{key}": value for key, value in learned.items()})
         return state, metrics
 
-    def _act(self, obs: Data, state: State, mode: str) -> tuple[tf.Tensor, State]:
+    def _act(self, seen: tuple[Data, State], mode: str) -> tuple[tf.Tensor, State]:
+        obs, state = seen
         model, config = self.world_model, self._config
         seeds = self._eval_seeds if mode == "eval" else self._policy_seeds
         latent_seed, action_seed, noise_seed = _seeds(seeds, 3)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import pathlib
 
+import hypothesis
 import pytest
 
 # TensorFlow reads these when it is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+# How long an example takes depends on what else the machine does; each test has a time-out.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

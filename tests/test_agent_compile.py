@@ -107,4 +107,4 @@ def test_one_trace_serves_all_batches_and_steps():
     state = None
     for _ in range(3):
         _, state = tiny.policy(observation(), state)
-    assert tiny._act_fn.experimental_get_tracing_count() == 1
+    assert tiny._act_fn.traced == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +68,8 @@ class Driver:
         self._keep = re.compile(keep)
         self._video = re.compile(video)
         self._video_length = video_length
-        self._limits: dict[str, float] = {}
+        self._limits: dict[str, float] = {}  # Transitions of an episode that are kept, by key.
+        self._keys: list[str] = []
         self.reset()
 
     def reset(self) -> None:
@@ -102,7 +104,7 @@ class Driver:
         quota = [episodes // num + (i < episodes % num) for i in range(num)]
         done = [0] * num
         taken = 0
-        while taken < steps or any(d < q for d, q in zip(done, quota, strict=True)):
+        while taken < steps or (episodes and any(map(operator.lt, done, quota))):
             if self._batch is None:
                 self._batch = self._env.reset()
                 zeros = np.zeros((num, self._env.act_space.dim), np.float32)
@@ -140,17 +142,20 @@ class Driver:
             self._lengths[worker] = 0
         self._lengths[worker] += 1
         episode = self._episodes[worker]
-        for key, value in transition.items():
-            if self._lengths[worker] <= self._limit(key):
+        if self._keys != [*transition]:
+            self._find_limits([*transition])
+        for key, limit in self._limits.items():
+            if self._lengths[worker] <= limit:
                 # A view would keep the arrays of all environments alive.
-                episode.setdefault(key, []).append(np.array(value))
+                episode.setdefault(key, []).append(transition[key].copy())
 
-    def _limit(self, key: str) -> float:
-        """Return how many transitions of an episode are kept of a key; looked up at every step."""
-        if key not in self._limits:
+    def _find_limits(self, keys: list[str]) -> None:
+        """Match the keys of transitions, which do not change, to what is kept of them."""
+        self._keys, self._limits = keys, {}
+        for key in keys:
             kept = math.inf if self._keep.match(key) else 0
-            self._limits[key] = self._video_length if self._video.match(key) else kept
-        return self._limits[key]
+            if limit := self._video_length if self._video.match(key) else kept:
+                self._limits[key] = limit
 
     def _check(self, actions: Any) -> np.ndarray:
         actions = np.asarray(actions, np.float32)

@@ -11,6 +11,8 @@ import numpy as np
 from dreamerv2.common.errors import UserError
 from dreamerv2.common.replay_chunk import Schema
 
+_ARRAYS = (np.ndarray, np.generic)
+
 
 def stored(transition: Mapping[str, Any]) -> list[str]:
     """Keys of a transition that the replay keeps: all but ``log_*``."""
@@ -91,7 +93,7 @@ class Checker:
         converted = {}
         for key, (dtype, shape) in self.schema.items():
             value = transition[key]
-            if not isinstance(value, np.ndarray | np.generic) or value.dtype != dtype:
+            if not isinstance(value, _ARRAYS) or value.dtype != dtype:
                 value = converted[key] = convert(value)
             if value.dtype != dtype or value.shape != shape:
                 check_same(self.schema, transition, self.path)
