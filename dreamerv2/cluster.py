@@ -125,7 +125,7 @@ def _index(task: dict[str, Any], chiefs: list[str], workers: list[str]) -> int:
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(names):
         last = len(names) - 1
         mend = f"number the {kind}s from 0 to {last}" if last else "set it to 0"
-        raise _wrong(index, "has a task whose index is none of its cluster", mend)
+        raise _wrong(json.dumps(index), "has a task whose index is none of its cluster", mend)
     return index if kind == "chief" else len(chiefs) + index
 
 
