@@ -48,7 +48,7 @@ MOMENTS: dict[str, tuple[str, str, str, float]] = {
     "row": ("dreamerv2.common.replay_writer", "Writer", "append", 0.0),
     "file": ("dreamerv2.common.replay_store", "", "create", 0.002),
     "update": ("dreamerv2.agent", "Agent", "train", 1.0),
-    "evaluation": ("dreamerv2.loop", "", "evaluate", 1.0),
+    "evaluation": ("dreamerv2.training", "", "evaluate", 1.0),
     "flush": ("dreamerv2.common.replay", "Replay", "flush", 0.01),
     "checkpoint": ("dreamerv2.common.checkpoint", "Checkpoint", "_write", 0.1),
     "line": ("dreamerv2.common.logger", "JSONLines", "write", 0.001),

@@ -36,6 +36,7 @@ class Agent:
         obs_space: Shape and dtype of each observation; `log_*` keys are ignored.
         act_space: Kind and sizes of actions.
         seed: Seed of weights and sampling.
+        replicas: Devices that updates are split over; by default `devices` of this machine.
 
     Raises:
         UserError: The settings do not fit the actions or the devices.
@@ -47,18 +48,21 @@ class Agent:
         obs_space: Mapping[str, ObsSpec],
         act_space: ActSpec,
         seed: int = 0,
+        replicas: Replicas | None = None,
     ) -> None:
         keras.utils.set_random_seed(seed)
         self._config = config
         self._act_space = act_space
         self._discrete = act_space.kind != "continuous"
         self._train_seeds = tf.random.Generator.from_seed(seed, "philox")
-        self._policy_seeds = tf.random.Generator.from_seed(seed + 1, "philox")
+        # Of several workers all learn the same, but each acts by its own random numbers.
+        own = (replicas.worker if replicas else 0) << 40
+        self._policy_seeds = tf.random.Generator.from_seed(seed + 1 + own, "philox")
         self._eval_seeds = tf.random.Generator.from_seed(seed + 2, "philox")
         parts.check_noise(config, act_space)
         policy = nets.dtype_policy(config.precision)
-        self.replicas = Replicas(config.devices, config.dataset.batch)
-        self.jit = _resolve_jit(config.jit, self.replicas.num)
+        self.replicas = replicas or Replicas(config.devices, config.dataset.batch)
+        self.jit = _resolve_jit(config.jit, self.replicas.num * self.replicas.workers)
         with self.replicas.scope():
             self.world_model = parts.world_model(config, obs_space, act_space, policy)
             feat_size = self.world_model.rssm.feat_size
@@ -264,7 +268,7 @@ def _resolve_jit(jit: str, devices: int) -> str:
     """Return xla, graph or off: XLA fuses small kernels on GPUs but slows convolutions on CPUs."""
     if jit == "xla" and devices > 1:
         raise UserError(
-            f"jit is xla, which compiles for one device, but devices is {devices}; set jit to auto."
+            f"jit is xla, which compiles for one device, but there are {devices}; set jit to auto."
         )
     if jit != "auto":
         return jit

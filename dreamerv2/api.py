@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreamerv2.callbacks import Callback, Callbacks, Episode, RunView
 from dreamerv2.checking import Finding, check_env, check_first
+from dreamerv2.cluster import read_cluster
 from dreamerv2.common import flags
 from dreamerv2.common.config import Config
 from dreamerv2.common.errors import UserError
@@ -75,7 +76,7 @@ def train(
     """Train on an environment, or go on with the run in `config.logdir`.
 
     Does all that the command line does: resuming, evaluations, checkpoints, logs, videos, several
-    environments at once. Ctrl-C ends the run after saving it.
+    environments at once, several machines by TF_CONFIG. Ctrl-C ends the run after saving it.
 
     Args:
         env: A class or function that makes a new environment at each call, or an environment,
@@ -93,6 +94,8 @@ def train(
         UserError: The environment, a setting or the folder cannot be used. Nothing is written
             then.
         TrainingDiverged: From `dreamerv2.loop`: gradients stay not finite.
+        WorkerLost, WorkerFailed: From `dreamerv2.loop`, with several machines: another one's
+            process ended.
         EnvError: From `dreamerv2.common.envs`: the environment failed. The run has been saved.
         Exception: What a callback raised. The run has been saved.
     """
@@ -114,9 +117,11 @@ def train(
         config = _check(env, config)
         make = custom.CustomEnvs(env, eval_env, config)
         shared = make.shared
-    with _tensorflow():
+    cluster = read_cluster(os.environ)
+    config = cluster.own(config)
+    with _tensorflow(cluster.num == 1):
         from dreamerv2 import loop
-    loop.run(config, make, callbacks, shared)
+    loop.run(config, make, callbacks, shared, cluster)
     return load(config.logdir)
 
 
@@ -155,12 +160,12 @@ def _check(env: Any, config: Config) -> Config:
 
 
 @contextlib.contextmanager
-def _tensorflow() -> Iterator[None]:
+def _tensorflow(alone: bool = True) -> Iterator[None]:
     """Import TensorFlow without its start-up notes, and prepare its devices."""
     with quiet_start():
         from dreamerv2 import device
 
         # A program that used TensorFlow before has chosen how its devices are used.
         with contextlib.suppress(RuntimeError):
-            device.prepare_devices()
+            device.prepare_devices(alone)
         yield

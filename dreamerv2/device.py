@@ -10,14 +10,18 @@ import tensorflow as tf
 from dreamerv2.common.terminal import format_duration
 
 
-def prepare_devices() -> None:
+def prepare_devices(alone: bool = True) -> None:
     """Find the devices, and let GPU memory grow as needed instead of taking all of it.
 
     To be called before anything is computed.
+
+    Args:
+        alone: Several processes are connected first, which cannot be done afterwards.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    tf.config.list_logical_devices()
+    if alone:
+        tf.config.list_logical_devices()
 
 
 def describe_device(precision: int | str, jit: str) -> str:

@@ -23,7 +23,9 @@ CONFIGS = pathlib.Path(__file__).resolve().parent / "configs.yaml"
 
 # What a run leaves behind that ended before it wrote its configuration, and files that people
 # themselves redirect output to or that systems put everywhere.
-_OURS = r"lock|replay|checkpoint|evaluation|metrics\.jsonl(\.tmp)?|events\.out\..*|spaces\.json"
+_OURS = (
+    r"lock|replay|checkpoint|evaluation|workers|metrics\.jsonl(\.tmp)?|events\.out\..*|spaces\.json"
+)
 _FOLDERS = ("replay", "checkpoint", "evaluation")
 _TEMPORARY = (".config.yaml.*.tmp", ".spaces.json.*.tmp", "metrics.jsonl.tmp")
 _HARMLESS = r"\..*|.*\.(log|txt|out|err)"

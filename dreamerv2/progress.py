@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dreamerv2.cluster import ALONE, Cluster
 from dreamerv2.common.clock import Every
 from dreamerv2.common.config import Config
 from dreamerv2.common.errors import UserError
@@ -11,11 +12,16 @@ from dreamerv2.common.successes import Successes
 
 
 class Progress:
-    """Counters and triggers of a run; all but `steps` are part of a checkpoint.
+    """Counters and triggers of a run.
+
+    Args:
+        config: Of the run.
+        cluster: The workers of the run. All numbers are those of the whole run: a step of this
+            worker counts for one of each, as all keep the same pace.
 
     Attributes:
-        steps: Agent steps. They come from the replay, which is newer than the checkpoint after
-            a kill.
+        steps: Agent steps.
+        collected: Those of this worker, as its replay counts them.
         updates: Updates made.
         due: Updates that are still to make for the steps so far.
         pretrained: Whether the updates before the first chosen action are among those.
@@ -26,9 +32,11 @@ class Progress:
         unsaved: It was due, and the state has not been fit to be saved since.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, cluster: Cluster = ALONE) -> None:
         self._action_repeat = config.action_repeat
+        self._workers = cluster.num
         self.steps = 0
+        self.collected = 0
         self.updates = 0
         self.due = 0
         self.pretrained = False
@@ -36,7 +44,8 @@ class Progress:
         self.successes = Successes(config.log_keys_success)
         self.should_train = Every(config.train_every)
         self.should_log = Every(config.log_every)
-        self.should_eval = Every(config.eval_every if config.eval_eps else 0)
+        evaluates = config.eval_eps and cluster.leads
+        self.should_eval = Every(config.eval_every if evaluates else 0)
         self.should_save = Every(config.save_every)
         self.unsaved = False
 
@@ -45,42 +54,82 @@ class Progress:
         """Environment frames."""
         return self.steps * self._action_repeat
 
+    @property
+    def filled(self) -> int:
+        """Agent steps that the replays hold or held, if those of all workers are like this one's.
+
+        That is `steps`, but for a worker that joined a run, or one of fewer than there were.
+        """
+        return self.collected * self._workers
+
+    def take(self, steps: int) -> None:
+        """Count agent steps of this worker."""
+        self.collected += steps
+        self.steps += steps * self._workers
+
+    def fill(self, steps: int) -> None:
+        """Count agent steps of this worker that its replay lacked, as those of the others hold."""
+        self.collected += steps
+        self.steps = max(self.steps, self.filled)
+
+    def recount(self, collected: int) -> None:
+        """Count what the replay holds after `restore`: after a kill it is newer."""
+        self.take(collected - self.collected)
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of this."""
+        return {
+            **self.common(),
+            "collected": self.collected,
+            "best": self.best,
+            "successes": self.successes.state(),
+        }
+
+    def common(self) -> dict[str, Any]:
+        """Return the part of `state` that is the same for all workers."""
         return {
             "steps": self.steps,
             "updates": self.updates,
             "due": self.due,
             "pretrained": self.pretrained,
-            "best": self.best,
-            "successes": self.successes.state(),
             "train": self.should_train.state(),
             "log": self.should_log.state(),
             "eval": self.should_eval.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what `state` gave, but for the steps."""
-        self.updates = state["updates"]
-        self.due = state["due"]
-        self.pretrained = state.get("pretrained", True)  # Missing where it is long past.
+        """Take what `state` gave."""
+        self.join(state)
+        self.collected = state.get("collected", self.steps)
         self.best = state["best"]
         if "successes" in state:  # Missing where nothing was counted so far.
             self.successes.restore(state["successes"])
+
+    def join(self, state: dict[str, Any]) -> None:
+        """Take what `common` gave."""
+        self.steps = state.get("steps", 0)  # Missing where the replay alone counted them.
+        self.updates = state["updates"]
+        self.due = state["due"]
+        self.pretrained = state.get("pretrained", True)  # Missing where it is long past.
         self.should_train.restore(state["train"])
         self.should_log.restore(state["log"])
         self.should_eval.restore(state["eval"])
 
 
-def check_prefill(config: Config) -> None:
+def check_prefill(config: Config, workers: int = 1) -> None:
     """Refuse a prefill that is too short to draw a sequence from.
+
+    Args:
+        config: Of the run.
+        workers: Processes that collect, each in its own environments and replay.
 
     Raises:
         UserError: It is.
     """
-    needed = config.dataset.length * config.envs
+    needed = config.dataset.length * config.envs * workers
     if config.prefill < needed:
+        where = f"{config.envs} environments" + (f" of {workers} workers" if workers > 1 else "")
         raise UserError(
             f"prefill is {config.prefill}, but sequences of dataset.length {config.dataset.length} "
-            f"from {config.envs} environments need {needed} agent steps; use at least that many."
+            f"from {where} need {needed} agent steps; use at least that many."
         )

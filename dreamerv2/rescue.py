@@ -25,14 +25,17 @@ class _Run(Protocol):
 
     def stopping(self) -> bool: ...
 
+    def part(self) -> None: ...
+
     def save(self) -> None: ...
 
 
 def rescue(error: Exception, run: _Run, hook_failed: bool, say: Callable[[str], None]) -> None:
     """Save a run that ended by an exception, if its state is whole, and raise it again.
 
-    Environments and callbacks are called between updates, when everything can be saved. The
-    traceback of an environment goes to the file `env_error.txt` in the folder of the run.
+    Environments and callbacks are called between updates, when everything can be saved, by the
+    other workers of the run as well. The traceback of an environment goes to the file
+    `env_error.txt` in the folder of the run.
 
     Args:
         error: What ended the run.
@@ -48,6 +51,7 @@ def rescue(error: Exception, run: _Run, hook_failed: bool, say: Callable[[str], 
         deadline = time.monotonic() + SIGNALS_DIFFER
         while not run.stopping() and time.monotonic() < deadline:
             time.sleep(0.05)
+        run.part()
         run.save()
         if run.stopping():
             say(f"Stopped at {run.frames:,} frames; run the same command to continue.")
@@ -60,6 +64,7 @@ def rescue(error: Exception, run: _Run, hook_failed: bool, say: Callable[[str], 
                 more = f" The traceback is in {path}."
         say(f"An environment failed at {run.frames:,} frames; saved.{more}")
     elif hook_failed:
+        run.part()
         run.save()
         say(f"A callback failed at {run.frames:,} frames; saved.")
     raise error

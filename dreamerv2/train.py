@@ -7,6 +7,7 @@ Running the same command again continues the run.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 if not __package__:  # Started as a script: import this checkout, not files beside the script.
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from dreamerv2.cluster import read_cluster
 from dreamerv2.common import flags
 from dreamerv2.common.driver import PolicyError
 from dreamerv2.common.envs.spaces import EnvError
@@ -64,16 +66,18 @@ def train(config: Config) -> int:
     def make(mode: str, seed: int) -> VecEnv:
         return tasks.make_env(config, mode, seed)
 
+    cluster = read_cluster(os.environ)
+    config = cluster.own(config)
     # Importing TensorFlow takes seconds: not before flags and task are known to be right.
     with make("train", 0) as env:
         logdir.check_logdir(config, (env.obs_space, env.act_space))
     with quiet_start():
         from dreamerv2 import device, loop
 
-        device.prepare_devices()
+        device.prepare_devices(cluster.num == 1)
     try:
-        loop.run(config, make)
-    except loop.TrainingDiverged as error:
+        loop.run(config, make, cluster=cluster)
+    except (loop.TrainingDiverged, loop.WorkerLost, loop.WorkerFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

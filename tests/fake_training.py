@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("--tick", type=float, default=0.02)
     parser.add_argument("--fail", default="")
     args = parser.parse_args()
+    if "TF_CONFIG" in os.environ:
+        print("error: this would wait for other workers", file=sys.stderr)
+        return 2
     logdir = args.logdir
     lock = open(logdir / "lock", "a+")  # noqa: SIM115
     try:

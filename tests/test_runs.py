@@ -108,6 +108,14 @@ class TestIdentity:
         write("atari_pong/mine/0/replay/deeper/still")
         assert len(read(tmp_path).runs) == 1
 
+    def test_other_workers_of_a_run_are_no_runs(self, write, tmp_path):
+        write("atari_pong/mine/0", task="atari_pong", seed=0)
+        write("atari_pong/mine/0/workers/1", task="atari_pong", seed=0)
+        write("atari_pong/mine/1", task="atari_pong", seed=1)
+        write("atari_pong/mine/1/workers/1", task="atari_pong", seed=1)
+        (tmp_path / "atari_pong/mine/1/metrics.jsonl").unlink()  # It has just begun.
+        assert keys(read(tmp_path)) == [("atari_pong", "mine", "0")]
+
 
 class TestOddities:
     def test_a_good_run_beside_bad_ones(self, write, tmp_path):

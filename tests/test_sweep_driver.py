@@ -62,8 +62,12 @@ def pid_of(run: Run) -> int:
 
 
 def test_runs_all_within_the_room_and_nothing_twice(
-    tmp_path: pathlib.Path, pool: LocalPool, capsys: pytest.CaptureFixture[str]
+    tmp_path: pathlib.Path,
+    pool: LocalPool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')  # Of something else.
     runs = [fake_run(tmp_path, task, seed, 30) for task in ("atari_pong", "atari_boxing")
             for seed in (1, 2)]  # fmt: skip
     events: list[dict[str, Any]] = []
@@ -158,7 +162,10 @@ def test_killed_training_starts_again_from_what_it_saved(
 
 
 def test_lost_worker_lets_the_training_save_before_it_goes_on_elsewhere(
-    tmp_path: pathlib.Path, pool: LocalPool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path,
+    pool: LocalPool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = fake_run(tmp_path, "atari_pong", steps=60)
     driver = make([run], pool)

@@ -145,6 +145,8 @@ def _find(root: pathlib.Path) -> Iterator[pathlib.Path]:
         if "metrics.jsonl" in files:
             children.clear()
             yield pathlib.Path(folder)
+        if "config.yaml" in files:  # Other workers of the same run, should it have no metrics yet.
+            children[:] = [name for name in children if name != "workers"]
         children.sort(key=natural)
 
 

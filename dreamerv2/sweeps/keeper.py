@@ -28,6 +28,7 @@ from typing import Any
 if not __package__:  # Started as a script: import this checkout, not files beside the script.
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
 
+from dreamerv2.cluster import VARIABLE
 from dreamerv2.sweeps import files
 from dreamerv2.sweeps.lease import Lease, LeaseLost, Timing
 
@@ -93,6 +94,8 @@ class Keeper:
 
     def _train(self) -> dict[str, Any]:
         begun = time.monotonic()
+        environment = {**os.environ, **self._job.environment}
+        environment.pop(VARIABLE, None)  # Each run has a process of its own, not workers.
         with open(self._logdir / files.OUTPUT, "ab") as output:
             skip = output.tell()
             self._process = subprocess.Popen(
@@ -100,7 +103,7 @@ class Keeper:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._job.environment},
+                env=environment,
                 # Signals for the group of this process must not reach the training twice.
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
