@@ -25,6 +25,7 @@ import tensorflow as tf
 from dreamerv2 import __version__
 from dreamerv2.cluster import Cluster
 from dreamerv2.common.config import Config
+from dreamerv2.common.errors import UserError
 from dreamerv2.common.meeting import meet
 from dreamerv2.common.schema import show
 from dreamerv2.replicas import Replicas, WorkerReplicas, local_devices
@@ -91,7 +92,7 @@ def join(cluster: Cluster, config: Config, say: Callable[[str], None]) -> Replic
         The devices to build the agent on; None for a cluster of one.
 
     Raises:
-        UserError: The workers cannot train together, or somebody did not come; see `meet`.
+        UserError: The workers cannot train together, somebody did not come (see `meet`), or Ctrl-C.
     """
     if cluster.num == 1:
         return None
@@ -100,7 +101,10 @@ def join(cluster: Cluster, config: Config, say: Callable[[str], None]) -> Replic
     settings = {k: show(v) for k, v in config.flat.items() if k not in ("logdir", "devices")}
     version = {"the version of dreamerv2": __version__, "that of TensorFlow": tf.__version__}
     facts = {**settings, **version, "the number of devices": f"{num} {kind}"}
-    meet(cluster.addresses, cluster.index, facts, say)
+    try:
+        meet(cluster.addresses, cluster.index, facts, say)
+    except KeyboardInterrupt:
+        raise UserError("interrupted while waiting for other workers; nothing is lost.") from None
     faulthandler.dump_traceback_later(_CONNECT, exit=True)
     try:
         result = WorkerReplicas(devices, batch, cluster.addresses, cluster.index)

@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny
 import worker_runs
 
+from dreamerv2 import cluster, workers
 from dreamerv2.common.checkpoint_reader import VARIABLE, names
 from dreamerv2.common.config import Config
+from dreamerv2.common.errors import UserError
+
+# Two or three processes that each start TensorFlow, several times: minutes on a busy machine.
+pytestmark = pytest.mark.timeout(900)
 
 
 def run(part: str, folder: pathlib.Path) -> None:
     command = [sys.executable, worker_runs.__file__, part, str(folder)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, env=env)
     logs = "\n".join(path.read_text() for path in sorted(folder.glob("*.log")))
     assert done.returncode == 0, logs[-3000:] + done.stderr[-3000:]
 
@@ -159,3 +165,13 @@ def test_a_complete_run_says_so_on_all(results: dict[str, Any]) -> None:
     found = results["complete"]
     assert found["status"] == [0, 0]
     assert all("The run is complete at" in output for output in found["output"])
+
+
+def test_ctrl_c_while_waiting_for_others_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "meet", interrupted)
+    two = cluster.Cluster(("127.0.0.1:1", "127.0.0.1:2"), 1)
+    with pytest.raises(UserError, match="interrupted while waiting for other workers"):
+        workers.join(two, tiny.config(), print)
