@@ -116,9 +116,10 @@ class Agent:
 
         That is `explore` until `expl_until` (0: for ever) and `train` from then on.
         """
+        if self.exploration is None:
+            return "train"
         until = self._config.expl_until
-        exploring = self.exploration is not None and (not until or step < until)
-        return "explore" if exploring else "train"
+        return "explore" if not until or step < until else "train"
 
     def seed_evaluation(self, seed: int) -> None:
         """Restart the random numbers of `policy` in mode eval."""

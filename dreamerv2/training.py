@@ -191,18 +191,18 @@ class Training:
     def _collect_and_learn(self) -> None:
         """Alternate between acting and updates until the end of the run."""
         config, at = self.config, self._progress
-        total = config.steps * config.action_repeat
+        steps, each, repeat = config.steps, config.train_steps, config.action_repeat
         before, note = at.updates, SpeedNote()
         at.should_save(time.monotonic())
         at.unsaved = not self._resumed  # After one step, for a killed run to know what it owes.
         save: Callable[[], Any] = self._checkpoint.start if self._resumed else self._checkpoint.save
-        with self._terminal.progress("Train", total, "frames", at.frames) as progress:
-            while at.steps < config.steps and not (self.stopping() or self._workers.agreed.over):
+        with self._terminal.progress("Train", steps * repeat, "frames", at.frames) as progress:
+            while at.steps < steps and not (self.stopping() or self._workers.agreed.over):
                 if at.should_eval(at.steps):
                     self._evaluate()
                 at.take(self._driver(self._policy, steps=1))
                 self._hooks.step(self)
-                at.due += at.should_train.count(at.steps) * config.train_steps
+                at.due += at.should_train.count(at.steps) * each
                 self._learn()
                 if at.should_log(at.steps):
                     self._reporter.write_updates(self._replay.stats)
@@ -212,8 +212,7 @@ class Training:
                     save()
                     save, at.unsaved = self._checkpoint.start, False
                 progress.update(at.frames)
-                left = config.steps - at.steps
-                if text := note(at.updates - before, at.steps, left, config.action_repeat):
+                if text := note(at.updates - before, at.steps, steps - at.steps, repeat):
                     self._terminal.print(text)
 
     def _policy(self, batch: Batch, state: Any) -> tuple[np.ndarray, Any]:

@@ -91,6 +91,7 @@ class Every:
         self._interval = _exact(interval)
         self._anchor: Number | None = None
         self._last: Number = 0
+        self._next: Number = 0  # When it is due again, to answer most calls by a comparison.
 
     def __call__(self, time: Number) -> bool:
         """Returns whether the thing is due at this time; asking uses the trigger up."""
@@ -102,6 +103,9 @@ class Every:
         Args:
           time: The present, in the unit of the interval. A time before the last one gives 0.
         """
+        if self._last <= time < self._next:
+            self._last = time
+            return 0
         time = _exact(time)
         if not self._interval:
             return 0
@@ -111,16 +115,18 @@ class Every:
         if time <= self._last:
             return 0
         before = (self._last - self._anchor) // self._interval
-        self._last = time
-        return int((time - self._anchor) // self._interval - before)
+        now = (time - self._anchor) // self._interval
+        self._last, self._next = time, self._anchor + (now + 1) * self._interval
+        return int(now - before)
 
     def state(self) -> dict[str, Any]:
         """Returns what `restore` needs; the interval is not part of it."""
-        return {"anchor": self._anchor, "last": self._last}
+        return {"anchor": self._anchor, "last": _exact(self._last)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from a saved state, also with another interval than the saved one had."""
         self._anchor, self._last = state["anchor"], state["last"]
+        self._next = self._last  # Of another interval, perhaps.
 
 
 class Until:

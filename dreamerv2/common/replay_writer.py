@@ -98,19 +98,18 @@ class Writer:
             for c in chunk.columns
         }
         data = memoryview(self._map)
-        self._bytes = [(data[c.offset :], c.stride) for c in chunk.columns]
+        parts = [(data[c.offset :], c.stride) for c in chunk.columns]
+        self._columns = [*zip(self._arrays.items(), parts, strict=True)]
         sums = chunk.sums_offset
         self._sums = None if sums is None else np.frombuffer(self._map, "<u4", chunk.capacity, sums)
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Writes one row, already checked against the schema, and its checksum, then counts it."""
-        row = self.chunk.rows
-        for name, array in self._arrays.items():
+        row, crc = self.chunk.rows, 0
+        for (name, array), (data, stride) in self._columns:
             array[row] = values[name]
+            crc = zlib.crc32(data[row * stride : (row + 1) * stride], crc)
         if self._sums is not None:
-            crc = 0
-            for data, stride in self._bytes:
-                crc = zlib.crc32(data[row * stride : (row + 1) * stride], crc)
             self._sums[row] = crc
         self.chunk.trusted[row] = True
         self._progress[0] = row + 1
