@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -194,6 +196,15 @@ def test_the_state_carries_the_action():
 def test_unknown_modes_are_refused():
     with pytest.raises(ValueError, match="mode is 'explore'; it must be one of train, eval"):
         agent().policy(observation(), mode="explore")
+
+
+def test_steps_are_not_kept():
+    # TensorFlow keeps every Python number it is given, for ever: gigabytes over a whole run.
+    tiny = agent({"jit": "graph"})
+    step = int("123456789")
+    before = sys.getrefcount(step)
+    tiny.train(batch(), step)
+    assert sys.getrefcount(step) == before
 
 
 def test_logs_reach_neither_policy_nor_training():

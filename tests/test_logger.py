@@ -266,6 +266,16 @@ def test_tensorflow_is_not_imported_before_tensorboard_writes(tmp_path):
 
 
 class TestTensorBoard:
+    def test_numbers_are_not_kept(self, tmp_path):
+        pytest.importorskip("tensorflow")
+        output = logging.TensorBoard(tmp_path)
+        step, value = int("123456789"), float("0.123456789")
+        before = sys.getrefcount(step), sys.getrefcount(value)
+        image = np.zeros((6, 5, 3), np.uint8)
+        output.write(step, {"loss": value}, {"picture": image}, {"film": image[None]})
+        output.close()
+        assert (sys.getrefcount(step), sys.getrefcount(value)) == before
+
     def test_writes_scalars_images_and_animated_videos(self, tmp_path):
         tf = pytest.importorskip("tensorflow")
         from PIL import Image

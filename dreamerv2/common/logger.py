@@ -205,10 +205,12 @@ class TensorBoard:
         images: Mapping[str, np.ndarray],
         videos: Mapping[str, np.ndarray],
     ) -> None:
+        # Arrays, because TensorFlow never forgets a Python number that it was given.
+        at = np.array(step, np.int64)
         for name, value in scalars.items():
-            tf.summary.scalar(f"scalars/{name}", value, step)
+            tf.summary.scalar(f"scalars/{name}", np.array(value, np.float32), at)
         for name, image in images.items():
-            tf.summary.image(f"images/{name}", image[None], step)
+            tf.summary.image(f"images/{name}", image[None], at)
         for name, frames in videos.items():
             proto = tf.compat.v1.Summary()
             proto.value.add(
@@ -220,7 +222,7 @@ class TensorBoard:
                     "encoded_image_string": video.encode_gif(frames, self._fps),
                 },
             )
-            tf.summary.experimental.write_raw_pb(proto.SerializeToString(), step)
+            tf.summary.experimental.write_raw_pb(proto.SerializeToString(), at)
 
     @contextlib.contextmanager
     def _sentence(self) -> Iterator[None]:
