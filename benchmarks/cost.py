@@ -114,12 +114,12 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
     obs = {key: value[:1, 0] for key, value in data.items() if key != "action"}
     state, calls = None, []
     mode = agent.training_mode(0)
-    for _ in range(100):
+    for _ in range(500):
         begin = time.perf_counter()
         action, state = agent.policy(obs, state, mode)
         action.numpy()
         calls.append(time.perf_counter() - begin)
-    result["policy_s"] = statistics.median(calls[10:])
+    result["policy_s"] = statistics.median(calls[100:])
     result["peak_flops"] = 2 * SIDE**3 / min([*peaks, *matmul_seconds()])
     result["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return result
