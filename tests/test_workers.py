@@ -74,7 +74,6 @@ def test_all_conclude_the_same_from_an_exchange(learned: dict[int, dict[str, np.
     for worker in (0, 1):
         # Somebody stops; done and steps are those of worker 0 alone.
         assert learned[worker]["agreed"].tolist() == [True, True, False, 7, -1]
-        assert learned[worker]["exchange"] < 0.5
 
 
 @pytest.fixture(scope="module")

@@ -29,17 +29,6 @@ FLAGS = [
     "--log_every", "20", "--eval_every", "100", "--save_every", "0.5", "--dataset.length", "4",
     "--imag_horizon", "2", "--log_keys_video", "none", "--replay.capacity", "1e5",
 ]  # fmt: skip
-# Everything in which the whole batch matters, as in test_replicas.
-CHANGES: dict[str, Any] = {
-    "dataset.batch": 4,
-    "kl.free": 0.2,
-    "kl.free_avg": True,
-    "reward_norm.momentum": 0.9,
-    "slow_target_update": 2,
-    r".*_opt\.clip": 0.5,
-    r".*_opt\.wd": 1e-3,
-    "jit": "graph",
-}
 
 
 def cluster_text(index: int, ports: list[int]) -> str:
@@ -111,7 +100,7 @@ def learn(folder: pathlib.Path) -> None:
 
     def process(index: int) -> int:
         cluster = ALONE if index < 0 else read_cluster(os.environ)
-        config = tiny.config(CHANGES)
+        config = tiny.config({**test_replicas.CHANGES, "jit": "graph"})
         replicas = join(cluster, config, print)
         agent = Agent(config, tiny.VECTOR, tiny.DISCRETE, 0, replicas)
         workers = Workers(cluster, agent.replicas)
@@ -129,10 +118,7 @@ def learn(folder: pathlib.Path) -> None:
             found.update({f"metrics/{update}/{k}": v.numpy() for k, v in metrics.items()})
             found.update({f"latent/{update}/{k}": v.numpy() for k, v in state.items()})
             found.update({f"{update}/{k}": v for k, v in test_replicas.values(agent).items()})
-        begun = time.perf_counter()
-        for _ in range(100):
-            agreed = workers.exchange(index == 1, False, index == 0, False, 7 + index)
-        found["exchange"] = (time.perf_counter() - begun) / 100
+        agreed = workers.exchange(index == 1, False, index == 0, False, 7 + index)
         found["agreed"] = [agreed.stop, agreed.done, agreed.save, agreed.steps, agreed.failed]
         same = {k: np.concatenate([v[:1], v[:1]]) for k, v in test_replicas.data(5).items()}
         state, _ = agent.train(same, 0)
