@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 
 from dreamerv2 import nets
 from dreamerv2.common.errors import UserError
-from dreamerv2.convolutions import TransposedConv, conv_size, transposed_size
+from dreamerv2.convolutions import Conv, TransposedConv, conv_size, transposed_size
 
 tfd = tfp.distributions
 Shapes = Mapping[str, tuple[int, ...]]
@@ -68,14 +68,11 @@ class Encoder(keras.layers.Layer):
         self._kernels = list(cnn_kernels)
         self._act = nets.ACTIVATIONS[act]
         policy = self.dtype_policy
-        self._convs: list[keras.layers.Conv2D] = []
+        self._convs: list[Conv] = []
         self._norms: list[nets.Norm] = []
         if self.cnn_keys:
             for i, kernel in enumerate(cnn_kernels):
-                conv = keras.layers.Conv2D(
-                    2**i * cnn_depth, kernel, 2, name=f"conv{i}", dtype=policy
-                )
-                self._convs.append(conv)
+                self._convs.append(Conv(2**i * cnn_depth, kernel, name=f"conv{i}", dtype=policy))
                 self._norms.append(nets.Norm(norm, name=f"convnorm{i}", dtype=policy))
         self._mlp = nets.Stack(
             list(mlp_layers) if self.mlp_keys else [],

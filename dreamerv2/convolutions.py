@@ -1,7 +1,8 @@
-"""Convolutions of stride 2: their sizes, and a transposed one that is fast on CPUs."""
+"""Convolutions of stride 2, plain and transposed, that are fast on CPUs; and their sizes."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,35 @@ def transposed_size(size: int, kernels: Sequence[int]) -> int:
     for kernel in kernels:
         size = (size - 1) * 2 + kernel
     return size
+
+
+class Conv(keras.layers.Conv2D):
+    """Convolution of stride 2 without padding.
+
+    Where few pixels come out it is a product of patches with the kernel, which gives the same
+    numbers and gradients in less time (measured on a CPU for the last one of the encoder: two
+    thirds of the time in float32, a third in bfloat16).
+    """
+
+    _FEW_PIXELS = 4
+
+    def __init__(self, filters: int, kernel: int, **kwargs: Any) -> None:
+        super().__init__(filters, kernel, 2, **kwargs)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Return maps ``(N, (H - kernel) // 2 + 1, (W - kernel) // 2 + 1, filters)``."""
+        kernel, bias = (tf.cast(w, self.compute_dtype) for w in (self.kernel, self.bias))
+        size, _, channels, filters = kernel.shape
+        height, width = (conv_size(n, [size]) for n in x.shape[1:3])
+        if height * width > self._FEW_PIXELS:
+            return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 2, "VALID"), bias)
+        places = itertools.product(range(0, 2 * height, 2), range(0, 2 * width, 2))
+        # `tf.slice`, because the gradient of `x[:, i:j]` takes six times as long.
+        patch = [-1, size, size, channels]
+        patches = tf.stack([tf.slice(x, [0, i, j, 0], patch) for i, j in places], 1)
+        patches = tf.reshape(patches, [-1, size * size * channels])
+        out = tf.linalg.matmul(patches, tf.reshape(kernel, [-1, filters]))
+        return tf.reshape(tf.nn.bias_add(out, bias), [-1, height, width, filters])
 
 
 class TransposedConv(keras.layers.Layer):

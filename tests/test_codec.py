@@ -6,7 +6,7 @@ from tiny import randomize
 from dreamerv2 import nets
 from dreamerv2.codec import Decoder, Encoder, split_keys
 from dreamerv2.common.errors import UserError
-from dreamerv2.convolutions import TransposedConv, conv_size, transposed_size
+from dreamerv2.convolutions import Conv, TransposedConv, conv_size, transposed_size
 
 RNG = np.random.default_rng(0)
 MIXED = {"front": (64, 64, 3), "pose": (4,), "map": (64, 64, 1), "speed": (1,)}
@@ -193,6 +193,42 @@ def test_norm_of_the_image_itself_is_never_taken(norm):
     assert ("encoder/convnorm3/gamma" in names) == (norm == "layer")
 
 
+def same_results_and_gradients(function, plain, x, weights):
+    """Compare two functions of x: their values, and the gradients of x and weights."""
+    scale = tf.constant(RNG.normal(size=plain(x).shape), tf.float32)
+    results = []
+    for each in (function, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = each(x)
+            total = tf.reduce_sum(out * scale)
+        results.append([out, *tape.gradient(total, [x, *weights])])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    return results[0][0]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("size", "kernel"),
+    [((4, 4), 4), ((6, 6), 4), ((7, 6), 4), ((4, 11), 4), ((5, 3), 3), ((8, 6), 4), ((9, 9), 2)],
+)
+def test_convolution_equals_tensorflows(size, kernel, call):
+    layer = Conv(5, kernel, name="conv")
+    layer.build((None, *size, 3))
+    randomize(layer.variables)
+    x = tf.constant(RNG.normal(size=(2, *size, 3)), tf.float32)
+    weights = layer.kernel.value, layer.bias.value
+
+    def plain(x):
+        return tf.nn.conv2d(x, weights[0], 2, "VALID") + weights[1]
+
+    out = same_results_and_gradients(call(layer), plain, x, weights)
+    expected = np_conv(np.array(x[0]), *map(np.array, weights))
+    np.testing.assert_allclose(out[0], expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     ("size", "filters", "kernel"),
@@ -211,24 +247,14 @@ def test_transposed_convolution_equals_tensorflows(size, filters, kernel, call):
     randomize(layer.variables)
     x = tf.constant(RNG.normal(size=(2, *size, 4)), tf.float32)
     height, width = layer.output_size(size)
-    scale = tf.constant(RNG.normal(size=(2, height, width, filters)), tf.float32)
     kernel, bias = layer.kernel.value, layer.bias.value
 
     def plain(x):
         return tf.nn.conv2d_transpose(x, kernel, [2, height, width, filters], 2, "VALID") + bias
 
-    results = []
-    for function in (call(layer), plain):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            out = function(x)
-            total = tf.reduce_sum(out * scale)
-        results.append([out, *tape.gradient(total, [x, kernel, bias])])
-    for ours, theirs in zip(*results, strict=True):
-        assert ours.shape == theirs.shape
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    out = same_results_and_gradients(call(layer), plain, x, [kernel, bias])
     stamped = np_transposed_conv(np.array(x[0]), np.array(kernel), np.array(bias))
-    np.testing.assert_allclose(results[0][0][0], stamped, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(out[0], stamped, rtol=1e-3, atol=1e-4)
 
 
 def test_keys_may_contain_slashes():
