@@ -123,7 +123,7 @@ class GRUCell(keras.layers.Layer):
         super().__init__(**kwargs)
         self._units = units
         self.gates = Linear(3 * units, name="gates", dtype=self.dtype_policy)
-        self._norm = Norm(norm, name="norm", dtype=self.dtype_policy)
+        self._norm = Norm(norm, name="norm", dtype="float32")
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
@@ -137,11 +137,15 @@ class GRUCell(keras.layers.Layer):
         return self.next_state(self.gates(tf.concat([x, state], -1)), state)
 
     def next_state(self, gates: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-        """Return the next state from ``[x, h] @ kernel + bias``, of shape ``(..., 3 * units)``."""
+        """Return the next state from ``[x, h] @ kernel + bias``, of shape ``(..., 3 * units)``.
+
+        Computes in float32, as norms do: more exact over many steps, and faster on CPUs.
+        """
         reset, candidate, update = tf.split(self._norm(gates), 3, -1)
         candidate = tf.tanh(tf.sigmoid(reset) * candidate)
         update = tf.sigmoid(update - 1.0)
-        return update * candidate + (1.0 - update) * state
+        mixed = update * candidate + (1.0 - update) * tf.cast(state, tf.float32)
+        return tf.cast(mixed, state.dtype)
 
 
 class Stack(keras.layers.Layer):

@@ -140,6 +140,20 @@ def test_gru_against_numpy(norm, call):
     np.testing.assert_allclose(call(cell)(x, state), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", HALF)
+def test_gru_computes_its_gates_in_float32(precision):
+    cell = build(nets.GRUCell(3, dtype=nets.dtype_policy(precision)), 5)
+    exact = build(nets.GRUCell(3), 5)
+    for ours, theirs in zip(exact.variables, cell.variables, strict=True):
+        ours.assign(theirs)
+    gates = tf.cast(RNG.normal(size=(4, 9)), cell.compute_dtype)
+    state = tf.cast(RNG.normal(size=(4, 3)), cell.compute_dtype)
+    after = cell.next_state(gates, state)
+    expected = exact.next_state(tf.cast(gates, tf.float32), tf.cast(state, tf.float32))
+    assert after.dtype == cell.compute_dtype
+    np.testing.assert_array_equal(after, tf.cast(expected, cell.compute_dtype))
+
+
 def test_gru_keeps_most_of_its_state_at_first():
     cell = nets.GRUCell(64)
     cell.build((None, 5))
