@@ -90,6 +90,31 @@ def test_every_hook_at_its_time(tmp_path: pathlib.Path) -> None:
     assert twice[0] == np.mean(2 * np.arange(1, 22))
 
 
+def test_everything_is_done_at_its_step_whatever_the_intervals(tmp_path: pathlib.Path) -> None:
+    seen: dict[str, list[int]] = {"update": [], "evaluation": [], "log": [], "step": []}
+
+    class Steps(Callback):
+        def on_step(self, run: Any) -> None:
+            seen["step"].append(run.steps)
+
+        def on_update(self, run: Any) -> None:
+            seen["update"].append(run.steps)
+
+        def on_evaluation(self, run: Any, episodes: Any) -> None:
+            seen["evaluation"].append(run.steps)
+
+        def on_log(self, run: Any, metrics: Any) -> None:
+            if "model_loss" in metrics:
+                seen["log"].append(run.steps)
+
+    every = {"train_every": 7, "log_every": 11, "eval_every": 40, "steps": 111, "pretrain": 0}
+    dv2.train(Count, settings(tmp_path, **every), Steps())
+    assert seen["step"] == [*range(1, 112)]
+    assert seen["update"] == [*range(21, 112, 7)]
+    assert seen["evaluation"] == [20, 60, 100, 111]
+    assert seen["log"] == [*range(21, 112, 11)]
+
+
 class StopsAt(Callback):
     """Ends the run in one of the hooks."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +77,7 @@ class Driver:
         self._state: Any = None
         self._episodes: list[dict[str, list[np.ndarray]]] = [{} for _ in range(self._env.num)]
         self._lengths = [0] * self._env.num
+        self._left = [0] * self._env.num  # Episodes of each environment that are still wanted.
 
     def __call__(self, policy: Policy, steps: int = 0, episodes: int = 0) -> int:
         """Step until at least `steps` agent steps and `episodes` episodes have been seen.
@@ -101,29 +101,31 @@ class Driver:
           EnvError: From the environments.
         """
         num = self._env.num
-        quota = [episodes // num + (i < episodes % num) for i in range(num)]
-        done = [0] * num
+        self._left = [episodes // num + (i < episodes % num) for i in range(num)]
         taken = 0
-        while taken < steps or (episodes and any(map(operator.lt, done, quota))):
-            if self._batch is None:
-                self._batch = self._env.reset()
-                zeros = np.zeros((num, self._env.act_space.dim), np.float32)
-                self._emit(self._batch, zeros, done, None)
-                continue
-            actions, self._state = policy(self._batch, self._state)
-            actions = self._check(actions)
-            self._batch = self._env.step(actions)
-            is_first = self._batch["is_first"]
-            resets = int(np.count_nonzero(is_first))
-            if resets:
-                actions = np.where(is_first[:, None], np.float32(0), actions)
-            taken += num - resets
-            self._emit(self._batch, actions, done, None if steps else quota)
+        while taken < steps or (episodes and max(self._left) > 0):
+            taken += self._step(policy, report_all=steps > 0)
         return taken
 
-    def _emit(
-        self, batch: Batch, actions: np.ndarray, done: list[int], quota: list[int] | None
-    ) -> None:
+    def _step(self, policy: Policy, report_all: bool) -> int:
+        """Step the environments once, or reset them at the start; return the agent steps taken."""
+        num = self._env.num
+        if self._batch is None:
+            self._batch = self._env.reset()
+            zeros = np.zeros((num, self._env.act_space.dim), np.float32)
+            self._emit(self._batch, zeros, report_all=True)
+            return 0
+        actions, self._state = policy(self._batch, self._state)
+        actions = self._check(actions)
+        self._batch = self._env.step(actions)
+        is_first = self._batch["is_first"]
+        resets = int(np.count_nonzero(is_first))
+        if resets:
+            actions = np.where(is_first[:, None], np.float32(0), actions)
+        self._emit(self._batch, actions, report_all)
+        return num - resets
+
+    def _emit(self, batch: Batch, actions: np.ndarray, report_all: bool) -> None:
         for i in range(self._env.num):
             transition = {key: value[i] for key, value in batch.items()}
             transition["action"] = actions[i]
@@ -132,8 +134,8 @@ class Driver:
             if self._on_episode:
                 self._record(transition, i)
             if transition["is_last"]:
-                done[i] += 1
-                if self._on_episode and (quota is None or done[i] <= quota[i]):
+                self._left[i] -= 1
+                if self._on_episode and (report_all or self._left[i] >= 0):
                     episode = {k: np.stack(v) for k, v in self._episodes[i].items()}
                     self._on_episode(episode, i)
 
