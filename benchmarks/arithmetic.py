@@ -14,11 +14,25 @@ and, where the actor's gradient passes through the model, twice the imagination 
 from __future__ import annotations
 
 import math
+import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "dreamerv2" / "configs.yaml"
 SIDE = 3000
+
+
+def configuration(words: Sequence[str]) -> Any:
+    """Return the settings that names of configurations, and key=value, stand for.
+
+    Atari has all 18 actions, so that all its games cost the same.
+    """
+    from dreamerv2.common import flags
+
+    names = [word for word in words if "=" not in word]
+    pairs = [tuple(word.split("=", 1)) for word in words if "=" in word]
+    return flags.build(CONFIGS, names, [("atari_full_actions", "True"), *pairs])
 
 
 def products(agent: Any, image: Sequence[int]) -> dict[str, int]:
@@ -66,11 +80,11 @@ def update_flop(counts: Mapping[str, int], config: Any, through_model: bool) -> 
     return states * (3 * (model + heads) + imagination * (3 if through_model else 1) + 3 * behavior)
 
 
-def matmul_seconds() -> list[float]:
+def matmul_seconds(dtype: str = "float32") -> list[float]:
     """Return the times of some products of square matrices of `SIDE` rows."""
     import tensorflow as tf
 
-    left = tf.random.normal((SIDE, SIDE))
+    left = tf.cast(tf.random.normal((SIDE, SIDE)), dtype)
     times = []
     for _ in range(5):
         begin = time.perf_counter()

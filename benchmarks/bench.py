@@ -3,11 +3,11 @@
     python benchmarks/bench.py --short
     python benchmarks/bench.py --output bench.json
 
-For each configuration, in processes that take turns: the time of an update and the share of this
-machine's best matrix product in the same process that it reaches, an action for one observation,
-and the peak of the memory. For two of them the cold start: from the command to the end of a run
-that makes one update after a short prefill and saves. Then, unless `--short`, the loop around
-updates, environments by backend, and a replay of a fifth of its full size.
+For each configuration, in processes that take turns: the time of an update and the share that it
+reaches of this machine's best matrix product, in the same type and the same process; an action for
+one observation; and the peak of the memory. For two of them the cold start: from the command to the
+end of a run that makes one update after a short prefill and saves. Then, unless `--short`, the loop
+around updates, environments by backend, and a replay of a fifth of its full size.
 
 With `--against bench.json` the table is compared with an earlier one: the exit status is 1 if a
 share of the peak fell by more than a tenth, or a time grew by more than a quarter.
@@ -27,7 +27,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
-CONFIGS = ("atari", "atari small", "dmc_vision", "dmc_proprio")
+HALF = " precision=bfloat16"
+CONFIGS = (
+    "atari", "atari" + HALF, "atari small", "atari small" + HALF, "dmc_vision", "dmc_proprio"
+)  # fmt: skip
 COLD = ("atari", "atari small")
 COLUMNS = (
     ("update_s", "s an update", ".3f"),

@@ -1,7 +1,7 @@
 """Measures what each configuration costs and projects its full run; prints a table or JSON.
 
     python benchmarks/cost.py
-    python benchmarks/cost.py --configs atari "atari small" --rounds 3 --json
+    python benchmarks/cost.py --configs atari "atari small precision=bfloat16" --rounds 3 --json
     python benchmarks/cost.py --updates 0 --rounds 1
 
 The last line leaves out everything that is measured: parameters and projections alone.
@@ -37,7 +37,9 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.arithmetic import (
+    CONFIGS,
     SIDE,
+    configuration,
     matmul_seconds,
     products,
     random_batch,
@@ -45,8 +47,6 @@ from benchmarks.arithmetic import (
     update_flop,
 )
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "dreamerv2" / "configs.yaml"
 DAY = 86400
 COLUMNS = (
     ("parameters_m", "parameters, M", ".1f"),
@@ -82,13 +82,13 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
 
     from dreamerv2 import tasks
     from dreamerv2.agent import Agent
-    from dreamerv2.common import flags
 
-    config = flags.build(CONFIGS, names, {"atari_full_actions": True})
+    config = configuration(names)
     with tasks.make_env(config, "eval", 0) as env:
         obs_space, act_space = env.obs_space, env.act_space
-    peaks = matmul_seconds() if updates else []
     agent = Agent(config, obs_space, act_space, config.seed)
+    compute = agent.world_model.rssm.compute_dtype
+    peaks = matmul_seconds(compute) if updates else []
     images = [spec.shape[:2] for spec in obs_space.values() if spec.is_image]
     layers = [*agent.world_model.layers, agent.behavior.actor, agent.behavior.critic]
     counts = products(agent, images[0] if images else (1, 1))
@@ -120,7 +120,7 @@ def measure(names: Sequence[str], updates: int) -> dict[str, float]:
         action.numpy()
         calls.append(time.perf_counter() - begin)
     result["policy_s"] = statistics.median(calls[100:])
-    result["peak_flops"] = 2 * SIDE**3 / min([*peaks, *matmul_seconds()])
+    result["peak_flops"] = 2 * SIDE**3 / min([*peaks, *matmul_seconds(compute)])
     result["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return result
 

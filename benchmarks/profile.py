@@ -1,13 +1,14 @@
 """Measures the parts of an update beside their arithmetic; prints a table or JSON.
 
     python benchmarks/profile.py --configs atari
+    python benchmarks/profile.py --configs atari precision=bfloat16
     python benchmarks/profile.py --configs dmc_proprio --repeats 3 --json
 
 Each part is compiled by itself, on random data of the shapes that it sees in training, and timed
 forward, and forward with gradients; the difference is its backward time. The rate of the best
-matrix product in the same process is the peak that a part can reach. What the sum of the parts
-lacks of the whole update is in the last line: losses, metrics, sampling and copies, less what
-overlaps in the whole update.
+matrix product of the same type in the same process is the peak that a part can reach. What the sum
+of the parts lacks of the whole update is in the last line: losses, metrics, sampling and copies,
+less what overlaps in the whole update.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ if not __package__:  # As a script: this folder must not hide the standard libra
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
 from benchmarks import arithmetic
-
-CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "dreamerv2" / "configs.yaml"
 
 
 class Part(NamedTuple):
@@ -64,7 +63,7 @@ def parts(agent: Any, config: Any, data: Any, flop: dict[str, int], through: boo
     post, _ = model.rssm.observe(embed, action, first, None, seed)
     feat = model.rssm.get_feat(post)
     shape = [horizon + 1, states]
-    seen = tf.random.normal([*shape, feat.shape[-1]])
+    seen = tf.cast(tf.random.normal([*shape, feat.shape[-1]]), feat.dtype)
     scores = tf.random.normal(shape)
     chosen = behavior.actor.dist(seen).mode()
     recurrent = flop["step"] + flop["posterior"] + flop["prior"]
@@ -186,14 +185,15 @@ def profile(config: Any, repeats: int) -> dict[str, Any]:
     counts = arithmetic.products(agent, images[0] if images else (1, 1))
     through = arithmetic.through_model(config, act_space)
     flop = {name: 2 * count for name, count in counts.items()}
-    peaks = arithmetic.matmul_seconds()
+    compute = agent.world_model.rssm.compute_dtype
+    peaks = arithmetic.matmul_seconds(compute)
     rows = [measure(p, repeats) for p in parts(agent, config, data, flop, through)]
     times = []
     for _ in range(repeats + 2):
         begin = time.perf_counter()
         agent.train(data, 0)[1]["model_loss"].numpy()
         times.append(time.perf_counter() - begin)
-    peak = 2 * arithmetic.SIDE**3 / min([*peaks, *arithmetic.matmul_seconds()])
+    peak = 2 * arithmetic.SIDE**3 / min([*peaks, *arithmetic.matmul_seconds(compute)])
     update = statistics.median(times[2:])
     total = arithmetic.update_flop(counts, config, through)
     return {
@@ -234,15 +234,14 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--configs", nargs="*", default=["atari"], help="One list.")
+    parser.add_argument("--configs", nargs="*", default=["atari"], help="Names, and key=value.")
     parser.add_argument("--repeats", type=int, default=5, help="Calls timed per part.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of the table.")
     args = parser.parse_args()
 
-    from dreamerv2.common import flags
     from dreamerv2.common.quiet import quiet_start
 
-    config = flags.build(CONFIGS, args.configs, {"atari_full_actions": True})
+    config = arithmetic.configuration(args.configs)
     with quiet_start():
         result = profile(config, args.repeats)
     print(json.dumps(result, indent=2) if args.json else table(result))

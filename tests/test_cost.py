@@ -100,3 +100,9 @@ def test_every_configuration_with_a_task_is_measured() -> None:
     names = cost.all_configurations()
     assert {"atari", "atari_paper", "atari_schedules", "montezuma", "catch"} <= set(names)
     assert "debug" not in names
+
+
+def test_configurations_are_names_and_settings() -> None:
+    settings = cost.configuration(["atari", "small", "precision=bfloat16", "dataset.batch=3"])
+    assert settings.precision == "bfloat16" and settings.atari_full_actions
+    assert settings.dataset.batch == 3 and settings.rssm.deter == 200
