@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dreamerv2 import nets, replicas
+from dreamerv2 import replicas
+from dreamerv2.heads import Head
 from dreamerv2.optimizer import Optimizer
 from dreamerv2.returns import lambda_return
 from dreamerv2.rssm import State
@@ -52,8 +53,8 @@ class ActorCritic:
         feat_size: Length of the world model's features.
         sizes: Choices of each part of a discrete action, or ``(dim,)`` of a continuous one.
         discrete: Whether actions are one-hot.
-        actor: Arguments of `nets.Head`; `dist` auto fits the action space.
-        critic: Arguments of `nets.Head`.
+        actor: Arguments of `heads.Head`; `dist` auto fits the action space.
+        critic: Arguments of `heads.Head`.
         actor_opt: Arguments of `Optimizer`.
         critic_opt: Arguments of `Optimizer`.
         horizon: Imagined agent steps, H.
@@ -101,11 +102,11 @@ class ActorCritic:
         self._slow_baseline = slow_baseline
         self._reward_norm = RewardNorm(**reward_norm)
         shape = (sum(sizes),)
-        self.actor = nets.Head(shape, sizes=sizes, name="actor", dtype=policy, **actor)
-        self.critic = nets.Head((), name="critic", dtype=policy, **critic)
+        self.actor = Head(shape, sizes=sizes, name="actor", dtype=policy, **actor)
+        self.critic = Head((), name="critic", dtype=policy, **critic)
         self.slow_critic = self.critic
         if slow_target:
-            self.slow_critic = nets.Head((), name="slow_critic", dtype=policy, **critic)
+            self.slow_critic = Head((), name="slow_critic", dtype=policy, **critic)
         for head in (self.actor, self.critic, self.slow_critic):
             if not head.built:
                 head.build((None, feat_size))
@@ -119,7 +120,7 @@ class ActorCritic:
         )
 
     @property
-    def layers(self) -> list[nets.Head]:
+    def layers(self) -> list[Head]:
         """All networks."""
         slow = [] if self.slow_critic is self.critic else [self.slow_critic]
         return [self.actor, self.critic, *slow]

@@ -17,6 +17,7 @@ import tensorflow_probability as tfp
 from dreamerv2 import nets
 from dreamerv2.common.errors import UserError
 from dreamerv2.convolutions import Conv, TransposedConv, conv_size, transposed_size
+from dreamerv2.heads import Output
 
 tfd = tfp.distributions
 Shapes = Mapping[str, tuple[int, ...]]
@@ -180,7 +181,7 @@ class Decoder(keras.layers.Layer):
         )  # fmt: skip
         self._outputs = {
             # A slash, which Keras refuses in names, would come from nested observations.
-            key: nets.Output(shapes[key], name=f"dense_{key.replace('/', '.')}", dtype=policy)
+            key: Output(shapes[key], name=f"dense_{key.replace('/', '.')}", dtype=policy)
             for key in self.mlp_keys
         }
 

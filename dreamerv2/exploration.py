@@ -16,10 +16,10 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from dreamerv2 import nets
 from dreamerv2.actor_critic import ActorCritic, Sequence
 from dreamerv2.common.errors import UserError
 from dreamerv2.distributions import MultiOneHot
+from dreamerv2.heads import Head
 from dreamerv2.intrinsic import Intrinsic
 from dreamerv2.optimizer import Optimizer
 from dreamerv2.world_model import Data, LossOutputs, Metrics, WorldModel
@@ -90,7 +90,7 @@ class Plan2Explore(Intrinsic):
         action_cond: Whether members see the action; without it the reward is that of being in
             a state.
         log: Whether the reward is the logarithm of the disagreement.
-        head: Arguments of `nets.Head`.
+        head: Arguments of `heads.Head`.
         policy: Dtype policy of all networks.
         **kwargs: As for `Intrinsic`.
     """
@@ -123,8 +123,7 @@ class Plan2Explore(Intrinsic):
         self._action_cond = action_cond
         self._log = log
         members = [
-            nets.Head((sizes[target],), name=f"member{k}", dtype=policy, **head)
-            for k in range(models)
+            Head((sizes[target],), name=f"member{k}", dtype=policy, **head) for k in range(models)
         ]
         for member in members:
             member.build((None, rssm.feat_size + (action if action_cond else 0)))
@@ -197,7 +196,7 @@ class ModelLoss(Intrinsic):
         behavior: Actor and critic of the exploration alone.
         loss: Which loss: kl, reward, discount, image (summed over images) or proprio (over
             vectors).
-        head: Arguments of `nets.Head`.
+        head: Arguments of `heads.Head`.
         policy: Dtype policy of all networks.
         **kwargs: As for `Intrinsic`.
 
@@ -224,7 +223,7 @@ class ModelLoss(Intrinsic):
                 f"expl_model_loss is {loss!r}, but the world model predicts nothing of that "
                 "kind here; use kl."
             )
-        member = nets.Head((), name="model_loss", dtype=policy, **head)
+        member = Head((), name="model_loss", dtype=policy, **head)
         member.build((None, world_model.rssm.feat_size))
         super().__init__(world_model, behavior, layers=[member], policy=policy, **kwargs)
 

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dreamerv2 import nets
 from dreamerv2.actor_critic import ActorCritic, RewardNorm, Sequence
+from dreamerv2.heads import Head
 from dreamerv2.optimizer import Optimizer
 from dreamerv2.world_model import Data, LossOutputs, Metrics, WorldModel
 
@@ -39,7 +39,7 @@ class Intrinsic(abc.ABC):
         world_model: WorldModel,
         behavior: ActorCritic,
         *,
-        layers: list[nets.Head],
+        layers: list[Head],
         opt: Settings,
         intr_scale: float,
         extr_scale: float,

@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from dreamerv2 import codec, nets
+from dreamerv2 import codec
 from dreamerv2.common.errors import UserError
+from dreamerv2.heads import Head
 from dreamerv2.latents import State
 from dreamerv2.optimizer import Optimizer
 from dreamerv2.returns import trajectory_weight
@@ -48,8 +49,8 @@ class WorldModel:
         rssm: Arguments of `RSSM`.
         encoder: Arguments of `codec.Encoder`.
         decoder: Arguments of `codec.Decoder`.
-        reward_head: Arguments of `nets.Head`.
-        discount_head: Arguments of `nets.Head`.
+        reward_head: Arguments of `heads.Head`.
+        discount_head: Arguments of `heads.Head`.
         pred_discount: Whether there is a discount head.
         discount: Discount factor per agent step.
         grad_heads: Heads whose gradients reach the latent state.
@@ -92,9 +93,9 @@ class WorldModel:
         self.rssm = RSSM(action, self.encoder.output_size, name="rssm", dtype=policy, **rssm)
         self.rssm.build()
         self.decoder = codec.Decoder(shapes, name="decoder", dtype=policy, **decoder)
-        self.heads = {"reward": nets.Head((), name="reward", dtype=policy, **reward_head)}
+        self.heads = {"reward": Head((), name="reward", dtype=policy, **reward_head)}
         if pred_discount:
-            self.heads["discount"] = nets.Head((), name="discount", dtype=policy, **discount_head)
+            self.heads["discount"] = Head((), name="discount", dtype=policy, **discount_head)
         self.decoder.build((None, self.rssm.feat_size))
         for head in self.heads.values():
             head.build((None, self.rssm.feat_size))
@@ -211,7 +212,7 @@ class WorldModel:
 
     def imagine(
         self,
-        actor: nets.Head,
+        actor: Head,
         start: State,
         is_terminal: tf.Tensor,
         horizon: int,

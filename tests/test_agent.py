@@ -23,6 +23,7 @@ from dreamerv2.agent import Agent
 from dreamerv2.common import flags
 from dreamerv2.common.envs.spaces import ActSpec, ObsSpec
 from dreamerv2.common.errors import UserError
+from dreamerv2.heads import Output
 
 MIXED = {**IMAGE, **VECTOR}
 ACTS = pytest.mark.parametrize("act", [DISCRETE, MULTI, CONTINUOUS], ids=lambda act: act.kind)
@@ -276,7 +277,7 @@ def test_the_choices_of_the_configuration_are_what_the_code_knows():
             assert known == expected, key
             checked.add(name)
         if name == "dist":
-            assert known - {"auto"} <= set(nets.Output.KINDS), key
+            assert known - {"auto"} <= set(Output.KINDS), key
     assert checked == {"act", "precision", "opt", "std_act", "clip_rewards"}
     actors = {dist for fitting in parts.ACTORS.values() for dist in fitting}
     assert found["actor.dist"] == {"auto"} | actors

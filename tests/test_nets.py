@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 from tiny import randomize, softmax
 
 from dreamerv2 import distributions as dists
-from dreamerv2 import nets
+from dreamerv2 import heads, nets
 
 tfd = tfp.distributions
 RNG = np.random.default_rng(0)
@@ -184,7 +184,7 @@ def test_empty_stack_is_identity():
 
 
 def output(kind, shape=(2,), sizes=(), min_std=0.1):
-    return build(nets.Output(shape, kind, min_std, sizes, name="head"), 5)
+    return build(heads.Output(shape, kind, min_std, sizes, name="head"), 5)
 
 
 def raw(layer, x=X):
@@ -259,13 +259,13 @@ def test_continuous_kinds_have_the_documented_parameters():
 
 def test_unknown_dist_is_refused():
     with pytest.raises(ValueError, match="dist is 'beta'; it must be one of mse, normal, binary"):
-        nets.Output((2,), "beta")
+        heads.Output((2,), "beta")
 
 
-@pytest.mark.parametrize("kind", nets.Output.KINDS)
+@pytest.mark.parametrize("kind", heads.Output.KINDS)
 @pytest.mark.parametrize("precision", [32, 16, "bfloat16"])
 def test_every_kind_is_float32_with_the_leading_shape(kind, precision):
-    layer = nets.Output((5,), kind, sizes=(2, 3), dtype=nets.dtype_policy(precision))
+    layer = heads.Output((5,), kind, sizes=(2, 3), dtype=nets.dtype_policy(precision))
     build(layer, 5)
     dist = layer.dist(tf.cast(X, layer.compute_dtype))
     sample = dist.sample(seed=tf.constant([1, 2]))
@@ -275,13 +275,13 @@ def test_every_kind_is_float32_with_the_leading_shape(kind, precision):
 
 
 def test_scalar_events_have_no_trailing_axis():
-    layer = build(nets.Output((), "mse"), 5)
+    layer = build(heads.Output((), "mse"), 5)
     assert layer.dist(X).mode().shape == (3, 4)
     assert layer.dist(X).log_prob(tf.zeros([3, 4])).shape == (3, 4)
 
 
 def test_head_is_stack_and_output():
-    head = nets.Head((2,), layers=2, units=7, act="elu", norm="layer", dist="normal", name="head")
+    head = heads.Head((2,), layers=2, units=7, act="elu", norm="layer", dist="normal", name="head")
     build(head, 5)
     names = {v.path for v in head.variables}
     assert "head/stack/dense1/kernel" in names
@@ -297,7 +297,7 @@ def test_keras_global_policy_is_not_read():
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_float16")
-        head = nets.Head(
+        head = heads.Head(
             (), layers=1, units=4, act="elu", norm="layer", dist="mse", dtype=nets.dtype_policy(32)
         )
         build(head, 5)
