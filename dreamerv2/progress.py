@@ -62,11 +62,6 @@ class Progress:
         """
         return self.collected * self._workers
 
-    @property
-    def next(self) -> float:
-        """Agent steps before which nothing is due that is counted in them."""
-        return min(self.should_train.next, self.should_log.next, self.should_eval.next)
-
     def take(self, steps: int) -> None:
         """Count agent steps of this worker."""
         self.collected += steps

@@ -40,8 +40,6 @@ MakeEnv = Callable[[str, int], VecEnv]
 
 # Purposes of random numbers, for `derive_seed`.
 ENV, REPLAY, RANDOM = range(3)
-# Steps of the environments between looks at the clock, where nothing is due earlier.
-_MOST_AT_ONCE = 32
 
 
 class Training:
@@ -202,7 +200,8 @@ class Training:
             while at.steps < steps and not (self.stopping() or self._workers.agreed.over):
                 if at.should_eval(at.steps):
                     self._evaluate()
-                self._collect(min(at.next, steps))
+                at.take(self._driver(self._policy, steps=1))
+                self._hooks.step(self)
                 at.due += at.should_train.count(at.steps) * each
                 self._learn()
                 if at.should_log(at.steps):
@@ -215,15 +214,6 @@ class Training:
                 progress.update(at.frames)
                 if text := note(at.updates - before, at.steps, steps - at.steps, repeat):
                     self._terminal.print(text)
-
-    def _collect(self, until: float) -> None:
-        """Act until that many agent steps of the run, but not so long that nobody sees progress."""
-        at = self._progress
-        for _ in range(_MOST_AT_ONCE):
-            at.take(self._driver(self._policy, steps=1))
-            self._hooks.step(self)
-            if at.steps >= until or self.stopping():
-                return
 
     def _policy(self, batch: Batch, state: Any) -> tuple[np.ndarray, Any]:
         mode = self.agent.training_mode(self.steps)

@@ -1,5 +1,4 @@
 import json
-import math
 
 import pytest
 from hypothesis import given
@@ -83,22 +82,6 @@ def test_every_matches_the_definition_by_multiples(interval, times):
         passed = [t for t in range(times[0], time + 1) if (t - times[0]) % interval == 0]
         total += count
         assert total == len(passed), index  # No trigger lost or invented, whatever the gaps.
-
-
-@given(st.integers(0, 50), steps, st.integers(0, 40))
-def test_every_is_never_due_before_next(interval, times, cut):
-    every, restored = Every(interval), Every(interval)
-    for time in times[:cut]:
-        before, due = every.next, every(time)
-        assert not (due and time < before)
-        if due:
-            assert not any(every(early) for early in range(time, int(every.next)))
-            assert every(every.next)
-    restored.restore(every.state())
-    for time in times[cut:]:
-        before, due = restored.next, restored(time)
-        assert not (due and time < before)
-    assert Every(0).next == math.inf
 
 
 @given(st.integers(1, 50), steps)

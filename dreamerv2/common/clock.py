@@ -8,7 +8,6 @@ remembers has `state()` and `restore()`, whose values JSON can hold.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,11 +97,6 @@ class Every:
         """Returns whether the thing is due at this time; asking uses the trigger up."""
         return self.count(time) > 0
 
-    @property
-    def next(self) -> Number:
-        """Before this time it is not due; infinity if it never is."""
-        return self._next if self._interval else math.inf
-
     def count(self, time: Number) -> int:
         """Returns how many times the thing became due since the last call; 1 at the first call.
 
@@ -117,7 +111,6 @@ class Every:
             return 0
         if self._anchor is None:
             self._anchor = self._last = time
-            self._next = time + self._interval
             return 1
         if time <= self._last:
             return 0
