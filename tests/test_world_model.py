@@ -239,3 +239,22 @@ def test_open_loop_reconstructs_then_predicts(seed):
         _, outputs, _ = world_model.loss(data)
         reconstruction = world_model.decoder(outputs.feat)["vector"]
         np.testing.assert_allclose(means["vector"][:, :2], reconstruction[:, :2], atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [16, "bfloat16"])
+def test_gradients_in_half_precision_point_where_exact_ones_do(precision):
+    data = {k: tf.constant(v) for k, v in batch(MIXED, leading=(4, 8)).items()}
+
+    def found(precision):
+        world_model = agent({"precision": precision}, MIXED).world_model
+        with tf.GradientTape() as tape:
+            loss, _, _ = world_model.loss(data, None, SEED)
+        grads = tape.gradient(loss, [v.value for v in world_model.variables])
+        return {v.path: np.ravel(g) for v, g in zip(world_model.variables, grads, strict=True)}
+
+    exact, half = found(32), found(precision)
+    norms = {key: np.linalg.norm(grad) for key, grad in exact.items()}
+    for key, grad in exact.items():
+        cosine = grad @ half[key] / (norms[key] * np.linalg.norm(half[key]))
+        assert cosine > (0.99 if key.endswith("kernel") else 0.9), key
+        assert np.linalg.norm(half[key]) == pytest.approx(norms[key], rel=0.15), key
