@@ -1,7 +1,7 @@
 """Heads: from features of the model state to a distribution over rewards, values, actions, ...
 
-They take their compute type from the dtype policy they are given, as all networks in `nets`; the
-parameters of their distributions are float32 under every policy.
+They take their compute type from the dtype policy they are given, as all networks in `nets` do, but
+for the last layer: it computes in float32, or bfloat16 would round values to steps of 0.4 %.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ class Output(keras.layers.Layer):
         self._sizes = tuple(sizes)
         names = ["out", "std"] if dist in ("normal", "trunc_normal", "tanh_normal") else ["out"]
         size = math.prod(self._shape)
-        policy = self.dtype_policy
-        self._layers_ = [keras.layers.Dense(size, name=name, dtype=policy) for name in names]
+        self._layers_ = [keras.layers.Dense(size, name=name, dtype="float32") for name in names]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the weights for inputs of shape ``(..., input_shape[-1])``."""
@@ -66,7 +65,7 @@ class Output(keras.layers.Layer):
         """Return the raw parameters, each float32 of shape ``(..., *shape)``."""
         shape = tf.concat([tf.shape(x)[:-1], tf.constant(self._shape, tf.int32)], 0)
         static = x.shape[:-1] + self._shape
-        raws = [tf.reshape(tf.cast(layer(x), tf.float32), shape) for layer in self._layers_]
+        raws = [tf.reshape(layer(x), shape) for layer in self._layers_]
         return [tf.ensure_shape(raw, static) for raw in raws]
 
     def dist(self, x: tf.Tensor) -> Any:

@@ -274,6 +274,17 @@ def test_every_kind_is_float32_with_the_leading_shape(kind, precision):
     assert dist.log_prob(sample).shape == dist.entropy().shape == (3, 4)
 
 
+@pytest.mark.parametrize("precision", HALF)
+def test_values_are_not_rounded_to_the_compute_type(precision):
+    layer = build(heads.Output((), "mse", dtype=nets.dtype_policy(precision)), 5)
+    x = tf.cast(X, layer.compute_dtype)
+    value = layer.dist(x).mean()
+    w = weights(layer)
+    expected = tf.cast(x, tf.float32) @ w["out/kernel"] + w["out/bias"]
+    np.testing.assert_allclose(value, expected[..., 0], rtol=1e-5, atol=1e-5)
+    assert np.any(value != tf.cast(tf.cast(value, layer.compute_dtype), tf.float32))
+
+
 def test_scalar_events_have_no_trailing_axis():
     layer = build(heads.Output((), "mse"), 5)
     assert layer.dist(X).mode().shape == (3, 4)
