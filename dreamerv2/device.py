@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import time
 
 import tensorflow as tf
@@ -40,39 +39,13 @@ def describe_device(precision: int | str, jit: str) -> str:
     return f"Found no GPU; using {cores} CPU cores, {how}."
 
 
-def precision_hint(precision: int | str, cpuinfo: str = "/proc/cpuinfo") -> str:
-    """Return a sentence where updates would be faster in bfloat16: on CPUs that multiply it.
-
-    Args:
-        precision: Of the run.
-        cpuinfo: File that names the features of the CPU.
-    """
-    if str(precision) != "32" or tf.config.list_physical_devices("GPU"):
-        return ""
-    try:
-        features = set(pathlib.Path(cpuinfo).read_text(encoding="utf-8").split())
-    except OSError:  # Linux alone has it.
-        return ""
-    if features.isdisjoint({"avx512_bf16", "amx_bf16"}):
-        return ""
-    return (
-        "This CPU multiplies bfloat16 itself: with --precision bfloat16 updates take less time, "
-        "also from here on."
-    )
-
-
 class SpeedNote:
-    """Says once, as soon as it can be measured, how long a run will take.
-
-    Args:
-        hint: What would make it faster; is said with it.
-    """
+    """Says once, as soon as it can be measured, how long a run will take."""
 
     # The first updates compile; the ones after them are timed.
     _WARM, _TIMED = 3, 10
 
-    def __init__(self, hint: str = "") -> None:
-        self._hint = hint
+    def __init__(self) -> None:
         self._begin: tuple[float, int] | None = None
         self._done = False
 
@@ -95,6 +68,5 @@ class SpeedNote:
         rate = (steps - self._begin[1]) / (time.monotonic() - self._begin[0])
         return (
             f"Measured {rate * action_repeat:,.0f} frames/s: the remaining "
-            f"{left * action_repeat:,} frames take about {format_duration(left / rate)}. "
-            f"{self._hint}"
-        ).rstrip()
+            f"{left * action_repeat:,} frames take about {format_duration(left / rate)}."
+        )

@@ -20,7 +20,7 @@ from dreamerv2.common.logger import Terminal
 from dreamerv2.common.prefetch import Prefetcher
 from dreamerv2.common.replay import Replay
 from dreamerv2.common.signals import Interrupt
-from dreamerv2.device import SpeedNote, precision_hint
+from dreamerv2.device import SpeedNote
 from dreamerv2.evaluation import (
     VIDEO_LENGTH,
     Episode,
@@ -192,7 +192,7 @@ class Training:
         """Alternate between acting and updates until the end of the run."""
         config, at = self.config, self._progress
         steps, each, repeat = config.steps, config.train_steps, config.action_repeat
-        before, note = at.updates, SpeedNote(precision_hint(config.precision))
+        before, note = at.updates, SpeedNote()
         at.should_save(time.monotonic())
         at.unsaved = not self._resumed  # After one step, for a killed run to know what it owes.
         save: Callable[[], Any] = self._checkpoint.start if self._resumed else self._checkpoint.save

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pathlib
-
 import pytest
 
 from dreamerv2 import device
@@ -33,30 +31,6 @@ def test_speed_is_said_once_after_the_updates_that_compile(
     assert texts[0].startswith("Measured 8 frames/s")
     left = 1000 - (said.index(texts[0]) + 1)
     assert f"remaining {4 * left:,} frames" in texts[0]
-
-
-def test_bfloat16_is_recommended_where_the_cpu_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    def hint(features: str, precision: int | str = 32) -> str:
-        path = tmp_path / "cpuinfo"
-        path.write_text(f"flags\t\t: fpu sse {features} avx\nbugs\t\t: spectre\n")
-        return device.precision_hint(precision, str(path))
-
-    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: [])
-    assert "--precision bfloat16" in hint("avx512_bf16") and hint("amx_bf16")
-    assert not hint("avx512f avx512_bf16x") and not hint("")
-    assert not hint("avx512_bf16", 16) and not hint("avx512_bf16", "bfloat16")
-    assert not device.precision_hint(32, str(tmp_path / "none"))
-    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: ["GPU"])
-    assert not hint("avx512_bf16")
-    note = device.SpeedNote("More would be faster.")
-    monkeypatch.setattr(device.time, "monotonic", iter([0.0, 10.0]).__next__)
-    assert note(3, 10, 90, 4) is None
-    text = note(13, 20, 80, 4)
-    assert text == (
-        "Measured 4 frames/s: the remaining 320 frames take about 1:20. More would be faster."
-    )
 
 
 def test_metrics_average_and_leave_out_what_is_not_finite() -> None:
