@@ -7,11 +7,15 @@ import pathlib
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
+from test_callbacks import settings
 from tiny import CONFIGS
 from tiny import config as tiny_config
 
+import dreamerv2.api as dv2
 from dreamerv2.common import flags
+from dreamerv2.common.envs.dummy import Count
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -69,3 +73,19 @@ def test_the_guard_names_what_got_worse(monkeypatch: pytest.MonkeyPatch) -> None
         "x: policy_ms was 1, is 2.",
     ]
     assert bench.regressions({"x": better}, {"x": row}) == []
+
+
+def test_precision_compares_the_same_imagined_states(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    precision = load("precision", monkeypatch)
+    dv2.train(Count, settings(tmp_path, eval_eps=0, steps=21))
+    result = precision.measure(str(tmp_path), "bfloat16", 3, 0)
+    assert result["imagined_states"] == 4 * 3 * 5
+    assert result["advantage_correlation"] > 0.99
+    for name in ("posterior", "reward", "discount", "value", "advantage"):
+        assert result[name]["difference_std"] < 0.1 * result[name]["std"] + 1e-3, name
+    exact = np.array([1.0, 3.0])
+    assert precision.compared(exact, exact + 0.5) == {
+        "mean": 2.0, "std": 1.0, "difference_mean": 0.5, "difference_std": 0.0
+    }  # fmt: skip
