@@ -26,6 +26,7 @@ def sequences(run: Any, batch: int, seed: int) -> dict[str, Any]:
     """Return windows of the run's replay, ``(batch, T, ...)``."""
     import numpy as np
 
+    from dreamerv2.common.errors import UserError
     from dreamerv2.common.replay_reader import ReplayReader
 
     length = run.config.dataset.length
@@ -33,7 +34,10 @@ def sequences(run: Any, batch: int, seed: int) -> dict[str, Any]:
     reader.require(run.obs_space, run.act_space)
     episodes = [episode for episode in reader.episodes if episode.length >= length]
     if not episodes:
-        sys.exit(f"error: the replay of {str(run.path)!r} holds no {length} steps in a row.")
+        raise UserError(
+            f"the replay of {str(run.path)!r} holds no {length} steps of one episode in a row; "
+            "let the run collect more first."
+        )
     random = np.random.default_rng(seed)
     windows = []
     for _ in range(batch):
